@@ -1,0 +1,16 @@
+package output
+
+import (
+	"encoding/binary"
+
+	"imgbuild/partition"
+)
+
+// PutGUID writes g to the first 16 bytes of b as Microsoft keeps a GUID in a
+// file: the first three fields little-endian.
+func PutGUID(b []byte, g partition.GUID) {
+	binary.LittleEndian.PutUint32(b[0:], binary.BigEndian.Uint32(g[0:]))
+	binary.LittleEndian.PutUint16(b[4:], binary.BigEndian.Uint16(g[4:]))
+	binary.LittleEndian.PutUint16(b[6:], binary.BigEndian.Uint16(g[6:]))
+	copy(b[8:16], g[8:])
+}

@@ -1,0 +1,212 @@
+package output
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"imgbuild/content"
+	"imgbuild/disk"
+	"imgbuild/fault"
+	"imgbuild/partition"
+)
+
+func newImage(t *testing.T, size int64, extents ...disk.Extent) *disk.Image {
+	t.Helper()
+	d, err := disk.New(size, extents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func at(off int64, s string) disk.Extent { return disk.Extent{Off: off, Data: content.String(s)} }
+
+func TestCutter(t *testing.T) {
+	img := newImage(t, 107, at(1, "a"), at(17, strings.Repeat("b", 40)), at(64, strings.Repeat("c", 43)))
+	for _, c := range []struct {
+		grain, size int64
+		want        string
+	}{
+		{1, 16, "1+1 17+15 32+16 48+9 64+16 80+16 96+11"},
+		{4, 16, "0+4 16+16 32+16 48+12 64+16 80+16 96+11"},
+		{16, 32, "0+32 32+32 64+32 96+11"},
+		{32, 32, "0+32 32+32 64+32 96+11"},
+		{128, 128, "0+107"},
+	} {
+		cutter := NewCutter(img, c.grain, c.size)
+		var got []string
+		var p Piece
+		for cutter.Next(&p) {
+			if err := p.Read(img); err != nil {
+				t.Fatal(err)
+			}
+			want := make([]byte, len(p.Data))
+			if _, err := img.ReadAt(want, p.Off); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(p.Data, want) {
+				t.Errorf("grain %d, size %d: other data at %d", c.grain, c.size, p.Off)
+			}
+			got = append(got, fmt.Sprintf("%d+%d", p.Off, len(p.Data)))
+		}
+		cutter.Stop()
+		if s := strings.Join(got, " "); s != c.want {
+			t.Errorf("grain %d, size %d: %s, want %s", c.grain, c.size, s, c.want)
+		}
+	}
+}
+
+func TestFindRuns(t *testing.T) {
+	for _, c := range []struct {
+		data string // _ is zero
+		want []Span
+	}{
+		{"", nil}, {"_", nil}, {"____", nil}, {"a", []Span{{0, 1}}}, {"____a", []Span{{4, 5}}}, {"a___b_______c_", []Span{{0, 8}, {12, 14}}}, {"____ab__", []Span{{4, 8}}},
+	} {
+		p := Piece{Data: []byte(strings.ReplaceAll(c.data, "_", "\x00"))}
+		p.FindRuns(4)
+		if !slices.Equal(p.Runs, c.want) {
+			t.Errorf("%q: %v, want %v", c.data, p.Runs, c.want)
+		}
+	}
+}
+
+func TestPad(t *testing.T) {
+	img := newImage(t, 20, at(0, strings.Repeat("x", 20)))
+	cutter := NewCutter(img, 16, 16)
+	defer cutter.Stop()
+	var p Piece
+	for _, want := range []string{strings.Repeat("x", 16), "xxxx\x00\x00\x00\x00"} {
+		if !cutter.Next(&p) {
+			t.Fatal("no piece")
+		}
+		if err := p.Read(img); err != nil {
+			t.Fatal(err)
+		}
+		if p.Pad(8); string(p.Data) != want {
+			t.Errorf("%q, want %q", p.Data, want)
+		}
+	}
+}
+
+func TestCopy(t *testing.T) {
+	const size = 5*CopyUnit + 777
+	rng := rand.New(rand.NewPCG(1, 1))
+	want := make([]byte, size)
+	var extents []disk.Extent
+	for _, r := range [][2]int{{5, 100}, {2*CopyUnit - 10, 20}, {3 * CopyUnit, CopyUnit}, {size - 3, 3}} {
+		b := want[r[0] : r[0]+r[1]]
+		for i := range b {
+			b[i] = byte(1 + rng.IntN(255))
+		}
+		if r[0] == 3*CopyUnit {
+			clear(b) // content that is zero
+		}
+		extents = append(extents, disk.Extent{Off: int64(r[0]), Data: content.Bytes(b)})
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w := NewFile(f)
+	defer w.Stop()
+	if err := w.Truncate(size + 10); err != nil {
+		t.Fatal(err)
+	}
+	var places []int64
+	done := int64(0)
+	img := newImage(t, size, extents...)
+	err = Copy(t.Context(), img, w, func(off int64) (int64, error) {
+		places = append(places, off/CopyUnit)
+		return off + 10, nil
+	}, func(n int64) { done = n })
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got[10:], want) {
+		t.Error("content differs")
+	}
+	if !slices.Equal(places, []int64{0, 1, 2, 5}) {
+		t.Errorf("places %v", places)
+	}
+	total := int64(0)
+	for _, n := range img.Data(copyGrain) {
+		total += n
+	}
+	if done != total {
+		t.Errorf("progress %d of %d", done, total)
+	}
+	full := errors.New("full")
+	if err := Copy(t.Context(), img, w, func(int64) (int64, error) { return 0, full }, nil); err != full {
+		t.Errorf("error of place: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Copy(ctx, img, w, func(int64) (int64, error) { return 0, nil }, nil); err != context.Canceled {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestStream(t *testing.T) {
+	f := create(t)
+	w := NewFile(f)
+	defer w.Stop()
+	s := NewStream(w, 5)
+	want := make([]byte, 5)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{0, 1, streamBuffer - 1, 1, 3 * streamBuffer, 7, streamBuffer} {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		if k, err := s.Write(b); k != n || err != nil {
+			t.Fatal(k, err)
+		}
+		want = append(want, b...)
+		if s.Offset() != int64(len(want)) {
+			t.Fatalf("offset %d, want %d", s.Offset(), len(want))
+		}
+	}
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("content differs")
+	}
+	f.Close()
+	if _, err := s.Write(make([]byte, 2*streamBuffer)); fault.ClassOf(err) != fault.Output {
+		t.Errorf("closed file: %v", err)
+	}
+	if err := w.Truncate(1); fault.ClassOf(err) != fault.Output {
+		t.Errorf("closed file: %v", err)
+	}
+}
+
+func TestPutGUID(t *testing.T) {
+	g, err := partition.ParseGUID("2dc27766-f623-4200-9d64-115e9bfd4a08")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 16)
+	PutGUID(b, g)
+	if want := "\x66\x77\xc2\x2d\x23\xf6\x00\x42\x9d\x64\x11\x5e\x9b\xfd\x4a\x08"; string(b) != want {
+		t.Errorf("% x", b)
+	}
+}

@@ -1,0 +1,230 @@
+package raw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"imgbuild/content"
+	"imgbuild/disk"
+	"imgbuild/fault"
+)
+
+func create(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "disk.raw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func newImage(t *testing.T, size int64, extents ...disk.Extent) *disk.Image {
+	t.Helper()
+	d, err := disk.New(size, extents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// noise returns n bytes, none of them zero.
+func noise(rng *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(1 + rng.IntN(255))
+	}
+	return b
+}
+
+// images are disks on the limits of the writer.
+func images(t *testing.T) map[string]*disk.Image {
+	rng := rand.New(rand.NewPCG(1, 1))
+	at := func(off int64, b []byte) disk.Extent { return disk.Extent{Off: off, Data: content.Bytes(b)} }
+	m := map[string]*disk.Image{
+		"empty":            newImage(t, 0),
+		"hole":             newImage(t, 1<<20),
+		"huge hole":        newImage(t, 1<<40, at(1<<39, noise(rng, 1)), at(1<<40-1, noise(rng, 1))),
+		"one byte":         newImage(t, 1, at(0, noise(rng, 1))),
+		"zeros":            newImage(t, 5<<20, at(0, make([]byte, 5<<20))),
+		"no whole block":   newImage(t, grain+1, at(0, noise(rng, grain+1))),
+		"last bytes zero":  newImage(t, 2*grain+9, at(grain, noise(rng, grain)), at(2*grain, make([]byte, 9))),
+		"batches":          newImage(t, 3*batchSize, at(0, noise(rng, 3*batchSize))),
+		"batches and one":  newImage(t, 3*batchSize+1, at(0, noise(rng, 3*batchSize+1))),
+		"batches less one": newImage(t, 3*batchSize-1, at(0, noise(rng, 3*batchSize-1))),
+	}
+	for seed := range uint64(4) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		var extents []disk.Extent
+		pos := int64(0)
+		for pos < 20<<20 {
+			n := 1 + rng.IntN(1<<(4+rng.IntN(18)))
+			b := noise(rng, n)
+			if k := rng.IntN(n); rng.IntN(2) == 0 {
+				clear(b[k : k+rng.IntN(n-k)]) // zeros within the data
+			}
+			extents = append(extents, at(pos, b))
+			pos += int64(n)
+			if rng.IntN(3) == 0 {
+				pos += int64(rng.IntN(1 << (4 + rng.IntN(18))))
+			}
+		}
+		m[fmt.Sprintf("random %d", seed)] = newImage(t, pos, extents...)
+	}
+	return m
+}
+
+func TestWrite(t *testing.T) {
+	for name, img := range images(t) {
+		t.Run(name, func(t *testing.T) {
+			f := create(t)
+			last := int64(0)
+			err := Write(t.Context(), img, f, Options{Progress: func(n int64) {
+				if n <= last {
+					t.Errorf("progress %d after %d", n, last)
+				}
+				last = n
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st, err := f.Stat(); err != nil || st.Size() != img.Size() {
+				t.Fatalf("%d bytes, want %d", st.Size(), img.Size())
+			}
+			total := int64(0)
+			for off, n := range img.Data(grain) {
+				total += n
+				compare(t, f, img, off, n)
+			}
+			if last != total {
+				t.Errorf("progress ends at %d of %d", last, total)
+			}
+			if img.Size() <= 1<<30 {
+				compare(t, f, img, 0, img.Size())
+			}
+		})
+	}
+}
+
+// compare compares n bytes of the file and the disk.
+func compare(t *testing.T, f *os.File, img *disk.Image, off, n int64) {
+	t.Helper()
+	const chunk = 1 << 20
+	a, b := make([]byte, chunk), make([]byte, chunk)
+	for end := off + n; off < end; off += chunk {
+		k := int(min(chunk, end-off))
+		if _, err := f.ReadAt(a[:k], off); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := img.ReadAt(b[:k], off); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(a[:k], b[:k]) {
+			t.Fatalf("content differs within 1 MiB of %d", off)
+		}
+	}
+}
+
+// TestPlannerJoins checks that what is adjacent on the disk is written at once.
+func TestPlannerJoins(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 3))
+	var extents []disk.Extent
+	for off := int64(0); off < batchSize+5*512; off += 512 {
+		extents = append(extents, disk.Extent{Off: off, Data: content.Bytes(noise(rng, 512))})
+	}
+	img := newImage(t, batchSize+5*512, extents...)
+	ranges := [][2]int64{}
+	for off, n := range img.Data(grain) {
+		ranges = append(ranges, [2]int64{off, n})
+	}
+	p := planner{next: func() (int64, int64, bool) {
+		if len(ranges) == 0 {
+			return 0, 0, false
+		}
+		r := ranges[0]
+		ranges = ranges[1:]
+		return r[0], r[1], true
+	}}
+	b := &batch{buf: make([]byte, batchSize)}
+	for _, want := range []segment{{0, 0, batchSize}, {batchSize, 0, 5 * 512}} {
+		if !p.fill(b) {
+			t.Fatal("a batch is missing")
+		}
+		if err := b.read(img); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(b.dense, []segment{want}) {
+			t.Errorf("writes %v, want %v", b.dense, want)
+		}
+	}
+	if p.fill(b) {
+		t.Error("more than the disk is filled")
+	}
+}
+
+func TestWriteCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	img := newImage(t, 1<<40, disk.Extent{Data: content.NewRef(endless{}, 0, 1<<40)})
+	calls := 0
+	var stopped time.Time
+	err := Write(ctx, img, create(t), Options{Progress: func(int64) {
+		if calls++; calls == 3 {
+			stopped = time.Now()
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) || calls > 3 {
+		t.Errorf("%v after %d batches", err, calls)
+	}
+	if d := time.Since(stopped); d > time.Second {
+		t.Errorf("stopped after %v", d)
+	}
+	f := create(t)
+	if err := Write(ctx, img, f, Options{}); err != context.Canceled {
+		t.Errorf("cancelled before: %v", err)
+	}
+	if st, err := f.Stat(); err != nil || st.Size() != 0 {
+		t.Errorf("cancelled before: file of %d bytes, %v", st.Size(), err)
+	}
+}
+
+// endless is a source without end that is not zero.
+type endless struct{}
+
+func (endless) ReadAt(p []byte, _ int64) (int, error) {
+	p[0], p[len(p)-1] = 1, 1
+	return len(p), nil
+}
+
+func TestWriteErrors(t *testing.T) {
+	img := newImage(t, 10<<20, disk.Extent{Data: content.Bytes(make([]byte, 1)), Off: 5})
+
+	f := create(t)
+	f.Close()
+	if err := Write(t.Context(), img, f, Options{}); fault.ClassOf(err) != fault.Output {
+		t.Errorf("closed file: %v, class %d", err, fault.ClassOf(err))
+	}
+
+	readOnly, err := os.Open(create(t).Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer readOnly.Close()
+	if err := Write(t.Context(), img, readOnly, Options{}); fault.ClassOf(err) != fault.Output {
+		t.Errorf("read-only file: %v, class %d", err, fault.ClassOf(err))
+	}
+
+	// What is wrong with the content is not a fault of the output.
+	short := newImage(t, 10<<20, disk.Extent{Data: content.NewRef(content.String("abc").Reader().(io.ReaderAt), 0, 5<<20), Off: 1 << 20})
+	if err := Write(t.Context(), short, create(t), Options{}); !errors.Is(err, io.ErrUnexpectedEOF) || fault.ClassOf(err) != fault.Internal {
+		t.Errorf("short content: %v, class %d", err, fault.ClassOf(err))
+	}
+}
