@@ -5,17 +5,21 @@
 // It does what `bootupctl backend install` does for a disk nobody boots from
 // yet (bootupd 0.2.35, components BIOS and EFI, static configurations, state
 // file), with every byte of code taken from the image as it is: signatures
-// stay valid. GRUB's BIOS core image, which is not signed, is composed from the
-// image's own modules by package grub.
+// stay valid. GRUB's core image for the BIOS and for Open Firmware, which is not
+// signed, is composed from the image's own modules by package grub.
 //
-// Not done: PReP (ppc64le) and zipl (s390x), which [Install] refuses; images
-// that carry no bootupd payload, likewise; NVRAM entries, which belong to a
-// machine and not to a disk.
+// An image without bootupd's metadata gets what its packages have (Debian,
+// Ubuntu, openSUSE; Fedora's and RHEL's EFI files wherever they are), as the
+// distribution's installer lays it out, and no state file: there is no bootupd
+// to read it, and one that comes with an upgrade adopts what it finds. Where
+// there is no static configuration either, GRUB gets one that reads the boot
+// loader entries at every boot; see chooseMenu.
+//
+// Not done: zipl (s390x), which [Install] refuses; composing an EFI binary from
+// modules; NVRAM entries, which belong to a machine and not to a disk.
 package bootloader
 
 import (
-	"errors"
-
 	"imgbuild/fault"
 	"imgbuild/tree"
 )
@@ -47,6 +51,10 @@ type Request struct {
 	BIOSBoot     bool
 	BIOSBootLBA  int64
 	BIOSBootSize int64
+	// PReP says that the disk has a PReP partition, of PRePSize bytes, or 0 for
+	// no check.
+	PReP     bool
+	PRePSize int64
 
 	Time int64 // modification time of what is made, seconds since 1970
 }
@@ -61,7 +69,8 @@ type Result struct {
 	// there are no labels.
 	Boot *tree.Inode
 	// BootCode is for the first bytes of sector 0, nil without BIOS. Core is
-	// for the start of the BIOS boot partition, in whole sectors.
+	// for the start of the BIOS boot or PReP partition, in whole sectors; the
+	// rest of it is zero.
 	BootCode, Core []byte
 	// RepoBootloader is ostree's sysroot.bootloader: "none", or "grub2" for a
 	// GRUB that cannot read boot loader entries.
@@ -70,6 +79,9 @@ type Result struct {
 	// into the directory that /boot/loader points to, beside entries. Its
 	// arguments are the texts of the boot loader entries, the default first.
 	LoaderGrubCfg func(entries ...[]byte) ([]byte, error)
+	// CheckEntry, where not nil, tells whether GRUB can show the text of a boot
+	// loader entry.
+	CheckEntry func(entry []byte) error
 	// Warnings are lines for the user, those of Detect included.
 	Warnings []string
 }
@@ -78,28 +90,35 @@ type Result struct {
 type Capabilities struct {
 	UEFI bool // the image has an EFI payload for the architecture
 	BIOS bool // … GRUB for PC BIOS
-	PReP bool // … GRUB for Open Firmware, which Install refuses so far
+	PReP bool // … GRUB for Open Firmware
 
 	Vendor      string // directory on the ESP, as in "fedora"
 	Shim        bool   // the EFI payload starts with shim
-	EFIVersion  string // as bootupd shows them
-	BIOSVersion string
+	EFIVersion  string // as bootupd shows them, "" without bootupd
+	BIOSVersion string // of GRUB for BIOS or Open Firmware
 
 	// Where GRUB's command for boot loader entries is: in the EFI binary, in
-	// the modules for UEFI (not loaded under Secure Boot), in those for BIOS.
+	// the modules for UEFI (not loaded under Secure Boot), in those for BIOS or
+	// Open Firmware.
 	BLSInEFI, BLSInEFIModules, BLSInBIOS bool
 
 	Warnings []string
 }
 
 // Detect tells what the image can be booted by. An image without any boot
-// loader for the architecture is an error of class fault.BadImage.
+// loader for the architecture is an error of class fault.BadImage, and so is one
+// for which [Install] would find no menu on a disk that has all partitions.
 func Detect(os *tree.Inode, arch string) (*Capabilities, error) {
 	s, err := inspect(os, arch)
 	if err != nil {
 		return nil, err
 	}
-	return &s.caps, nil
+	caps := s.caps
+	in := &installation{Request: &Request{OS: os, Arch: arch}, survey: s, uefi: caps.UEFI, bios: caps.BIOS, prep: caps.PReP}
+	if _, err := in.chooseMenu(); err != nil {
+		return nil, err
+	}
+	return &caps, nil
 }
 
 // Install returns what the boot loaders of the image put on the disk. Errors
@@ -109,9 +128,6 @@ func Install(r *Request) (*Result, error) {
 	s, err := inspect(r.OS, r.Arch)
 	if err != nil {
 		return nil, err
-	}
-	if s.caps.PReP {
-		return nil, fault.New(fault.Unsupported, errors.New("GRUB for Open Firmware (PReP) is not supported"), "")
 	}
 	in := &installation{Request: r, survey: s}
 	if err := in.run(); err != nil {

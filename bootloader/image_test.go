@@ -1,13 +1,13 @@
 package bootloader
 
 import (
-	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"imgbuild/content"
+	"imgbuild/test/fakegrub"
 	"imgbuild/tree"
 )
 
@@ -65,60 +65,13 @@ func hostGRUB(t testing.TB) fileSet {
 }
 
 // grubEFI returns an EFI binary with the modules that are in GRUB.
-func grubEFI(modules ...string) string {
-	le := binary.LittleEndian
-	area := make([]byte, 24)
-	le.PutUint32(area, 0x676d696d)
-	le.PutUint64(area[8:], 24)
-	for _, m := range modules {
-		o := object(m)
-		for len(o)%4 != 0 {
-			o = append(o, 0)
-		}
-		area = le.AppendUint32(area, 0)
-		area = le.AppendUint32(area, uint32(len(o)+8))
-		area = append(area, o...)
-	}
-	le.PutUint64(area[16:], uint64(len(area)))
-
-	const start = 64 + 24 + 40
-	b := make([]byte, start)
-	copy(b, "MZ")
-	b[0x3c] = 64
-	copy(b[64:], "PE\x00\x00\x64\x86\x01\x00")
-	copy(b[88:], "mods")
-	le.PutUint32(b[88+16:], uint32(len(area)))
-	le.PutUint32(b[88+20:], start)
-	return string(append(b, area...))
-}
-
-// object returns an ELF object with a section .modname.
-func object(name string) []byte {
-	le := binary.LittleEndian
-	const names = "\x00.modname\x00"
-	b := make([]byte, 64)
-	copy(b, "\x7fELF\x02\x01\x01")
-	b[0x10], b[0x12] = 1, 62
-	b = append(append(append(b, names...), name...), 0)
-	table := len(b)
-	le.PutUint64(b[0x28:], uint64(table))
-	b[0x3a], b[0x3c], b[0x3e] = 64, 2, 0
-	b = append(b, make([]byte, 128)...)
-	section := func(k int, nameOff, kind uint32, off, size int) {
-		s := b[table+64*k:]
-		le.PutUint32(s, nameOff)
-		le.PutUint32(s[4:], kind)
-		le.PutUint64(s[0x18:], uint64(off))
-		le.PutUint64(s[0x20:], uint64(size))
-	}
-	section(0, 0, 3, 64, len(names))
-	section(1, 1, 1, 64+len(names), len(name)+1)
-	return b
-}
+func grubEFI(modules ...string) string { return string(fakegrub.EFI("/EFI/fedora", modules...)) }
 
 const (
-	staticDir = "usr/lib/bootupd/grub2-static/"
-	uuid      = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+	biosModules = "usr/lib/grub/i386-pc"
+	prepModules = "usr/lib/grub/powerpc-ieee1275"
+	staticDir   = "usr/lib/bootupd/grub2-static/"
+	uuid        = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 )
 
 // fedora is an image of today's Fedora layout, without GRUB for BIOS.

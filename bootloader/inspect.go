@@ -10,65 +10,59 @@ import (
 	"imgbuild/tree"
 )
 
-// GRUB's directories in an image, below usr/lib/grub.
-const (
-	biosModules = "usr/lib/grub/i386-pc"
-	prepModules = "usr/lib/grub/powerpc-ieee1275"
-)
-
-// efiModules returns the directory of GRUB's modules for UEFI and the name of
-// its EFI binary, for an architecture that has UEFI.
-func efiModules(arch string) (dir, binary string) {
-	switch arch {
-	case "amd64":
-		return "usr/lib/grub/x86_64-efi", "grubx64.efi"
-	case "arm64":
-		return "usr/lib/grub/arm64-efi", "grubaa64.efi"
-	case "riscv64":
-		return "usr/lib/grub/riscv64-efi", "grubriscv64.efi"
-	}
-	return "", ""
-}
-
 // survey is what an image has for booting.
 type survey struct {
-	arch      string
-	payload   *bootupd.Payload // nil without UEFI
+	arch     string
+	platform platform
+	// managed says that the image has bootupd's metadata, so that bootupd
+	// decides what is installed and updates it later. Otherwise packaged is what
+	// there is for UEFI.
+	managed   bool
 	efi, bios *bootupd.Metadata
-	static    *bootupd.Static // nil when the image has none
-	upstream  bool            // blscfg is that of GRUB 2.14, not of a vendor
-	mkconfig  bool            // ostree's grub2 back end can work
+	payload   *bootupd.Payload // nil without UEFI
+	packaged  *packaged        // nil when managed, or without UEFI
+	image     *grub.EFIImage   // what is in GRUB's EFI binary, nil when unknown
+	efiDir    string           // GRUB's modules for UEFI, or ""
+	firstDir  string           // those for the BIOS or Open Firmware, or ""
+	static    *bootupd.Static  // nil when the image has none
+	upstream  bool             // blscfg is that of GRUB 2.14, not of a vendor
+	mkconfig  bool             // ostree's grub2 back end can work
 	caps      Capabilities
 }
 
 // inspect looks at everything that concerns the boot loader.
 func inspect(os *tree.Inode, arch string) (*survey, error) {
 	s := &survey{arch: arch}
-	switch arch {
-	case "amd64", "arm64", "riscv64", "ppc64le":
-	default:
+	var ok bool
+	switch s.platform, ok = platformOf(arch); {
+	case arch == "s390x":
+		return nil, fault.New(fault.Unsupported, errors.New("no boot loader for s390x: its zipl is not written"), "")
+	case !ok:
 		return nil, fault.New(fault.Unsupported, fmt.Errorf("no boot loader for architecture %s", arch), "")
 	}
-	for _, step := range []func(*tree.Inode) error{s.inspectEFI, s.inspectGRUB, s.inspectConfig} {
+	for _, step := range []func(*tree.Inode) error{s.inspectMetadata, s.inspectEFI, s.inspectFirst, s.inspectConfig} {
 		if err := step(os); err != nil {
 			return nil, fault.Default(fault.BadImage, err)
 		}
 	}
-	if c := &s.caps; !c.UEFI && !c.BIOS && !c.PReP {
+	switch c := &s.caps; {
+	case !c.UEFI && !c.BIOS && !c.PReP:
 		return nil, noBootLoader(os, arch)
+	case !s.managed && !c.UEFI && s.efiDir != "":
+		s.warn("%s has GRUB's modules, but the image has no EFI binary made of them: the disk boots by BIOS only", s.efiDir)
 	}
 	return s, nil
 }
 
 // noBootLoader explains why nothing was found.
 func noBootLoader(os *tree.Inode, arch string) error {
-	err := fmt.Errorf("no boot loader for %s found in the image: no component in usr/lib/bootupd/updates", arch)
+	err := fmt.Errorf("no boot loader for %s found in the image: neither a component of bootupd nor files of GRUB or shim that can be installed as they are", arch)
 	hint := "use a bootc base image, which has bootupd, GRUB and shim"
-	for _, dir := range []string{"usr/lib/shim", "usr/lib/grub", "usr/lib/systemd/boot/efi"} {
-		if i, e := tree.Resolve(os, dir); e == nil && i.IsDir() {
-			hint = fmt.Sprintf("the image has /%s, but not the payload that bootupd makes of it: run \"bootupctl backend generate-update-metadata\" in its build", dir)
-			break
-		}
+	p, _ := platformOf(arch)
+	if modulesDir(os, p.modules) != "" {
+		hint = "the image has GRUB's modules for UEFI, but not the EFI binary that its tools make of them; install a package that has one (Debian: grub-efi-*-bin or -signed), and shim for Secure Boot"
+	} else if i, e := tree.Resolve(os, "usr/lib/systemd/boot/efi"); e == nil && i.IsDir() {
+		hint = "the image has systemd-boot, which needs the composefs backend; install GRUB"
 	}
 	return fault.New(fault.BadImage, err, hint)
 }
@@ -77,15 +71,40 @@ func (s *survey) warn(format string, args ...any) {
 	s.caps.Warnings = append(s.caps.Warnings, fmt.Sprintf(format, args...))
 }
 
-// inspectEFI finds the EFI payload and what GRUB's EFI binary can do.
+// inspectMetadata finds out whether bootupd manages the boot loaders.
+func (s *survey) inspectMetadata(os *tree.Inode) (err error) {
+	if s.platform.efi != "" {
+		if s.efi, err = bootupd.ReadMetadata(os, bootupd.EFI); err != nil {
+			return err
+		}
+	}
+	if s.platform.first != "" {
+		if s.bios, err = bootupd.ReadMetadata(os, bootupd.BIOS); err != nil {
+			return err
+		}
+	}
+	s.managed = s.efi != nil || s.bios != nil
+	return nil
+}
+
+// inspectEFI finds the EFI files and what GRUB's EFI binary can do.
 func (s *survey) inspectEFI(os *tree.Inode) (err error) {
-	dir, binary := efiModules(s.arch)
-	if dir == "" {
+	if s.platform.efi == "" {
 		return nil
 	}
-	if s.efi, err = bootupd.ReadMetadata(os, bootupd.EFI); err != nil {
-		return err
+	if s.efiDir = modulesDir(os, s.platform.modules); s.managed {
+		err = s.inspectPayload(os)
+	} else {
+		err = s.inspectPackaged(os)
 	}
+	if err == nil && s.caps.UEFI {
+		s.note(&s.caps.BLSInEFIModules, hasModule(os, s.efiDir))
+	}
+	return err
+}
+
+// inspectPayload looks at what bootupd installs.
+func (s *survey) inspectPayload(os *tree.Inode) (err error) {
 	if s.payload, err = bootupd.FindPayload(os); err != nil {
 		return err
 	}
@@ -100,12 +119,12 @@ func (s *survey) inspectEFI(os *tree.Inode) (err error) {
 		return errors.New("usr/lib/bootupd/updates/EFI.json is there, but no EFI files")
 	}
 	s.caps.Warnings = append(s.caps.Warnings, s.payload.Warnings...)
-	if s.caps.Vendor, err = s.payload.Vendor(bootupd.Shim(s.arch)); err != nil {
+	if s.caps.Vendor, err = s.payload.Vendor(s.platform.file("shim")); err != nil {
 		return err
 	}
 	s.caps.UEFI, s.caps.Shim, s.caps.EFIVersion = true, true, s.efi.Version
 
-	file := s.caps.Vendor + "/" + binary
+	file := s.caps.Vendor + "/" + s.platform.file("grub")
 	inode := s.payload.Lookup(file)
 	if inode == nil {
 		// A payload may name another second stage in its CSV.
@@ -113,14 +132,31 @@ func (s *survey) inspectEFI(os *tree.Inode) (err error) {
 		s.caps.BLSInEFI = true
 		return nil
 	}
-	image, err := grub.ParseEFI(inode.Content)
-	if err != nil {
+	if s.image, err = grub.ParseEFI(inode.Content); err != nil {
 		// Not needed for booting, only for what is said about it.
 		s.warn("EFI/%s: %v; it is taken to have the blscfg command", file, err)
 		s.caps.BLSInEFI = true
 		return nil
 	}
-	s.note(&s.caps.BLSInEFI, image.Has)
+	s.note(&s.caps.BLSInEFI, s.image.Has)
+	return nil
+}
+
+// inspectPackaged looks at what the image has without bootupd.
+func (s *survey) inspectPackaged(os *tree.Inode) (err error) {
+	if s.packaged, err = findPackaged(os, s.platform); s.packaged == nil || err != nil {
+		return err
+	}
+	f := s.packaged
+	s.payload, s.image = f.files, f.image
+	s.caps.UEFI, s.caps.Shim, s.caps.Vendor = true, f.shim, f.vendor
+	s.caps.Warnings = append(s.caps.Warnings, f.files.Warnings...)
+	if !f.shim {
+		s.warn("the image has no shim: EFI/%s is GRUB itself, which Secure Boot refuses", f.grub)
+	}
+	if s.image != nil {
+		s.note(&s.caps.BLSInEFI, s.image.Has)
+	}
 	return nil
 }
 
@@ -133,38 +169,34 @@ func (s *survey) note(found *bool, has func(module string) bool) {
 	s.upstream = s.upstream || upstream && !vendor
 }
 
-// inspectGRUB finds GRUB's modules.
-func (s *survey) inspectGRUB(os *tree.Inode) (err error) {
-	in := func(dir string) func(string) bool {
-		return func(module string) bool { return grub.HasModule(os, dir, module) }
-	}
-	if dir, _ := efiModules(s.arch); s.caps.UEFI {
-		s.note(&s.caps.BLSInEFIModules, in(dir))
-	}
-	dir, found := biosModules, &s.caps.BIOS
-	switch s.arch {
-	case "amd64":
-	case "ppc64le":
-		dir, found = prepModules, &s.caps.PReP
-	default:
+// inspectFirst finds the GRUB that firmware loads from the disk: for the BIOS,
+// or for Open Firmware.
+func (s *survey) inspectFirst(os *tree.Inode) error {
+	name := s.platform.first
+	if name == "" {
 		return nil
 	}
-	if s.bios, err = bootupd.ReadMetadata(os, bootupd.BIOS); err != nil {
-		return err
+	found := &s.caps.BIOS
+	if s.arch == "ppc64le" {
+		found = &s.caps.PReP
 	}
-	_, err = tree.Resolve(os, dir+"/kernel.img")
+	dir := modulesDir(os, name)
+	has := dir != "" && firstFile(os, dir+"/kernel.img") != nil
 	switch {
-	case s.bios == nil && err == nil:
+	case s.managed && s.bios == nil && has:
 		s.warn("%s is not installed: usr/lib/bootupd/updates/BIOS.json is missing", dir)
 		return nil
-	case s.bios == nil:
+	case s.managed && s.bios != nil && !has:
+		s.warn("GRUB for %s is not installed: usr/lib/bootupd/updates/BIOS.json is there, but not usr/lib/grub/%s", name, name)
 		return nil
-	case err != nil:
-		s.warn("GRUB for BIOS is not installed: usr/lib/bootupd/updates/BIOS.json is there, but not %s", dir)
+	case !has:
 		return nil
 	}
-	*found, s.caps.BIOSVersion = true, s.bios.Version
-	s.note(&s.caps.BLSInBIOS, in(dir))
+	*found, s.firstDir = true, dir
+	if s.bios != nil {
+		s.caps.BIOSVersion = s.bios.Version
+	}
+	s.note(&s.caps.BLSInBIOS, hasModule(os, dir))
 	return nil
 }
 
@@ -174,16 +206,9 @@ func (s *survey) inspectConfig(os *tree.Inode) (err error) {
 	if s.static, err = bootupd.ReadStatic(os); err != nil {
 		return err
 	}
-	one := func(paths ...string) bool {
-		for _, p := range paths {
-			if i, err := tree.Resolve(os, p); err == nil && i.IsFile() {
-				return true
-			}
-		}
-		return false
-	}
+	one := func(paths ...string) bool { return firstFile(os, paths...) != nil }
 	s.mkconfig = one("usr/sbin/grub2-mkconfig", "usr/sbin/grub-mkconfig", "usr/bin/grub2-mkconfig", "usr/bin/grub-mkconfig") &&
 		one("usr/etc/grub.d/15_ostree", "etc/grub.d/15_ostree") &&
-		one("usr/etc/default/grub", "etc/default/grub")
+		one("usr/etc/default/grub", "etc/default/grub") && one("usr/bin/ostree")
 	return nil
 }

@@ -16,28 +16,34 @@ import (
 type installation struct {
 	*Request
 	*survey
-	uefi, bios bool
-	state      bootupd.State
-	grubDir    *tree.Inode // /boot/grub2
-	result     Result
+	uefi, bios, prep bool
+	state            bootupd.State
+	grubDir          *tree.Inode // /boot/grub2
+	result           Result
 }
 
 // run installs component by component, then the configuration, then the state
 // file, as bootupd does.
 func (in *installation) run() error {
 	in.uefi, in.bios = in.caps.UEFI && !in.NoESP, in.caps.BIOS && in.BIOSBoot
-	if !in.uefi && !in.bios {
+	in.prep = in.caps.PReP && in.PReP
+	if !in.uefi && !in.bios && !in.prep {
 		return fault.New(fault.Unsupported, errors.New("the disk has no partition for a boot loader of the image"),
-			fmt.Sprintf("the image boots by UEFI: %t, by BIOS: %t", in.caps.UEFI, in.caps.BIOS))
+			fmt.Sprintf("the image boots by UEFI: %t, by BIOS: %t, by PReP: %t", in.caps.UEFI, in.caps.BIOS, in.caps.PReP))
 	}
 	in.result = Result{Boot: in.dir(0o755), RepoBootloader: "none", Warnings: in.caps.Warnings}
 	in.state.Installed = make(map[string]bootupd.Installed)
 	in.grubDir = in.dir(0o700)
 	in.result.Boot.Set(bootupd.GrubDir, in.grubDir)
 
-	if in.bios {
+	switch {
+	case in.bios:
 		if err := in.installBIOS(); err != nil {
 			return fmt.Errorf("install GRUB for BIOS: %w", err)
+		}
+	case in.prep:
+		if err := in.installPReP(); err != nil {
+			return fmt.Errorf("install GRUB for Open Firmware: %w", err)
 		}
 	}
 	if in.uefi {
@@ -48,7 +54,9 @@ func (in *installation) run() error {
 	if err := in.configure(); err != nil {
 		return err
 	}
-	in.result.Boot.Set(bootupd.StateFile, in.file(0o644, in.state.Encode()))
+	if in.managed {
+		in.result.Boot.Set(bootupd.StateFile, in.file(0o644, in.state.Encode()))
+	}
 	return nil
 }
 
@@ -71,42 +79,82 @@ func (in *installation) installBIOS() error {
 	if err != nil {
 		return fault.New(fault.Unsupported, err, "")
 	}
-	if in.BootPartition < 1 {
-		return fmt.Errorf("partition %d of /boot", in.BootPartition)
-	}
-	prefix := "/" + bootupd.GrubDir
-	if !in.SeparateBoot {
-		prefix = "/boot" + prefix
-	}
-	// The empty drive becomes the one that the BIOS booted.
-	prefix = fmt.Sprintf("(,gpt%d)%s", in.BootPartition, prefix)
-	core, err := grub.Compose(in.OS, biosModules, grub.CoreOptions{Modules: modules, Prefix: prefix}, in.BIOSBootLBA)
+	prefix, err := in.prefix()
 	if err != nil {
 		return err
 	}
-	if size := int64(len(core.Image)); in.BIOSBootSize > 0 && size > in.BIOSBootSize {
-		return fault.New(fault.NoSpace, fmt.Errorf("GRUB's core image of %d bytes does not fit a BIOS boot partition of %d", size, in.BIOSBootSize), "")
+	core, err := grub.Compose(in.OS, in.firstDir, grub.CoreOptions{Modules: modules, Prefix: prefix}, in.BIOSBootLBA)
+	if err != nil {
+		return err
+	}
+	return in.installCore(core, in.BIOSBootSize)
+}
+
+// installPReP does what grub-install for powerpc-ieee1275 does.
+func (in *installation) installPReP() error {
+	modules, err := grub.CoreELFModules(in.BootFS)
+	if err != nil {
+		return fault.New(fault.Unsupported, err, "")
+	}
+	prefix, err := in.prefix()
+	if err != nil {
+		return err
+	}
+	core, err := grub.ComposeELF(in.OS, in.firstDir, grub.CoreOptions{Modules: modules, Prefix: prefix})
+	if err != nil {
+		return err
+	}
+	return in.installCore(core, in.PRePSize)
+}
+
+// bootPath returns the path of a directory in /boot on the file system that
+// holds it.
+func (in *installation) bootPath(dir string) string {
+	if in.SeparateBoot {
+		return "/" + dir
+	}
+	return "/boot/" + dir
+}
+
+// prefix returns where GRUB's core image finds its directory. The empty drive
+// becomes the one that the firmware booted.
+func (in *installation) prefix() (string, error) {
+	if in.BootPartition < 1 {
+		return "", fmt.Errorf("partition %d of /boot", in.BootPartition)
+	}
+	return fmt.Sprintf("(,gpt%d)%s", in.BootPartition, in.bootPath(bootupd.GrubDir)), nil
+}
+
+// installCore installs a core image for a partition of size bytes, or 0 for any.
+func (in *installation) installCore(core *grub.Core, size int64) error {
+	if n := int64(len(core.Image)); size > 0 && n > size {
+		return fault.New(fault.NoSpace, fmt.Errorf("GRUB's core image of %d bytes does not fit a partition of %d", n, size), "")
 	}
 	in.result.BootCode, in.result.Core = core.BootCode, core.Image
 
 	in.grubDir.Mode = tree.TypeDir | 0o755 // grub-install made it
-	if err := grub.BIOSFiles(in.grubDir, in.OS, biosModules, core, in.Time); err != nil {
+	if err := grub.Install(in.grubDir, in.OS, in.firstDir, core, in.Time); err != nil {
 		return err
 	}
 	in.grubDir.Set("grubenv", in.file(0o644, grub.NewEnv()))
-	in.state.Installed[bootupd.BIOS] = bootupd.Installed{Meta: *in.survey.bios}
+	if in.survey.bios != nil {
+		in.state.Installed[bootupd.BIOS] = bootupd.Installed{Meta: *in.survey.bios}
+	}
 	return nil
 }
 
-// installEFI copies the payload to the ESP and makes its mount point, which
+// installEFI copies the EFI files to the ESP and makes its mount point, which
 // later updates need.
 func (in *installation) installEFI() error {
+	in.result.ESP = in.payload.ESP()
+	in.result.Boot.Set("efi", in.dir(0o755))
+	if !in.managed {
+		return nil
+	}
 	files, err := in.payload.FileStates()
 	if err != nil {
 		return err
 	}
-	in.result.ESP = in.payload.ESP()
-	in.result.Boot.Set("efi", in.dir(0o755))
 	in.state.Installed[bootupd.EFI] = bootupd.Installed{Meta: *in.efi, Files: files}
 	return nil
 }
@@ -117,28 +165,28 @@ func (in *installation) configure() error {
 	if err != nil {
 		return err
 	}
-	if in.uefi && !in.caps.BLSInEFI && in.caps.BLSInEFIModules {
-		dir, _ := efiModules(in.Arch)
-		modules, err := grub.Modules(in.OS, dir, in.Time)
+	if m != menuGenerated && m != menuScript && in.uefi && !in.caps.BLSInEFI && in.caps.BLSInEFIModules {
+		modules, err := grub.Modules(in.OS, in.efiDir, in.Time)
 		if err != nil {
 			return err
 		}
-		in.grubDir.Set(dir[len("usr/lib/grub/"):], modules)
+		in.grubDir.Set(in.platform.modules, modules)
+	}
+	stub := grub.Stub(in.BootUUID, in.bootPath(bootupd.GrubDir))
+	switch m {
+	case menuGenerated:
+		err = in.generatedMenu()
+	case menuOwn, menuScript:
+		err = in.ownMenu(m == menuScript)
+	default:
+		in.staticMenu()
+	}
+	if err != nil {
+		return err
 	}
 	mode := uint32(0o600)
 	if in.static != nil {
-		mode = in.static.ConfigMode()
-	}
-	var stub []byte
-	if m == menuGenerated {
-		if stub, err = in.generatedMenu(); err != nil {
-			return err
-		}
-	} else {
-		in.staticMenu()
-	}
-	if in.static != nil {
-		stub = in.static.EFI
+		mode, stub = in.static.ConfigMode(), in.static.EFI
 	}
 	return in.configureUUID(mode, stub)
 }
@@ -161,11 +209,10 @@ func (in *installation) staticMenu() {
 	in.state.StaticConfigs = bootupd.StaticConfigsMetadata()
 }
 
-// generatedMenu leaves grub.cfg to ostree's grub2 back end. It returns the stub
-// for the ESP, as grub-install would write it.
-func (in *installation) generatedMenu() (stub []byte, err error) {
+// generatedMenu leaves grub.cfg to ostree's grub2 back end.
+func (in *installation) generatedMenu() error {
 	if _, err := bootupd.BootUUIDCfg(in.BootUUID); err != nil {
-		return nil, err
+		return err
 	}
 	in.grubDir.Set("grub.cfg", in.link("../loader/grub.cfg"))
 	in.grubDir.Set("grubenv", in.file(0o600, grub.NewEnv()))
@@ -181,11 +228,33 @@ func (in *installation) generatedMenu() (stub []byte, err error) {
 		}
 		return grub.Menu(parsed, o)
 	}
-	dir := "/" + bootupd.GrubDir
-	if !in.SeparateBoot {
-		dir = "/boot" + dir
+	return nil
+}
+
+// ownMenu writes a grub.cfg for an image that has none.
+func (in *installation) ownMenu(script bool) error {
+	if _, err := bootupd.BootUUIDCfg(in.BootUUID); err != nil {
+		return err
 	}
-	return grub.Stub(in.BootUUID, dir), nil
+	o := grub.ConfigOptions{BootUUID: in.BootUUID, Script: script, Upstream: in.upstream}
+	if !in.SeparateBoot {
+		o.Dir = "/boot"
+	}
+	in.grubDir.Set("grub.cfg", in.file(0o600, grub.Config(o)))
+	in.grubDir.Set("grubenv", in.file(0o600, grub.NewEnv()))
+	if script {
+		in.result.CheckEntry = func(entry []byte) error {
+			e, err := bls.Parse(entry)
+			if err != nil {
+				return err
+			}
+			if err := grub.CheckScript(e); err != nil {
+				return fault.New(fault.BadImage, err, "change the name of the OS or the kernel arguments, or use an image whose GRUB has the command blscfg")
+			}
+			return nil
+		}
+	}
+	return nil
 }
 
 func (in *installation) link(target string) *tree.Inode {
@@ -195,10 +264,10 @@ func (in *installation) link(target string) *tree.Inode {
 }
 
 // configureUUID writes what tells GRUB the boot file system, and the stub on
-// the ESP that looks for it.
+// the ESP that looks for it. bootupd's files are for its configuration.
 func (in *installation) configureUUID(mode uint32, stub []byte) error {
 	var uuid []byte
-	if !in.SkipBootUUID {
+	if in.static != nil && !in.SkipBootUUID {
 		var err error
 		if uuid, err = bootupd.BootUUIDCfg(in.BootUUID); err != nil {
 			return err
@@ -211,9 +280,13 @@ func (in *installation) configureUUID(mode uint32, stub []byte) error {
 	if stub == nil {
 		return errors.New("usr/lib/bootupd/grub2-static/grub-static-efi.cfg is missing")
 	}
-	bootupd.PutVendorFile(in.result.ESP, in.caps.Vendor, "grub.cfg", in.file(0o644, stub))
+	vendor := "EFI/" + in.caps.Vendor + "/"
+	bootupd.PutFile(in.result.ESP, vendor+"grub.cfg", in.file(0o644, stub))
+	if in.packaged != nil && in.packaged.config != "" {
+		bootupd.PutFile(in.result.ESP, in.packaged.config, in.file(0o644, stub))
+	}
 	if uuid != nil {
-		bootupd.PutVendorFile(in.result.ESP, in.caps.Vendor, "bootuuid.cfg", in.file(0o644, uuid))
+		bootupd.PutFile(in.result.ESP, vendor+"bootuuid.cfg", in.file(0o644, uuid))
 	}
 	return nil
 }

@@ -266,12 +266,14 @@ func TestDetect(t *testing.T) {
 		c.EFIVersion != "grub2-1:2.12-41.fc44,shim-15.8-4" || c.BIOSVersion != "grub2-tools-1:2.12-41.fc44.x86_64" {
 		t.Errorf("%+v", c)
 	}
-	prep := fileSet{"usr/lib/bootupd/updates/BIOS.json": biosJSON, prepModules + "/kernel.img": "x"}
+	prep := fileSet{"usr/lib/bootupd/updates/BIOS.json": biosJSON, prepModules + "/kernel.img": "x", prepModules + "/blscfg.mod": "m"}
 	if c, err := Detect(prep.tree(t), "ppc64le"); err != nil || !c.PReP || c.BIOS || c.UEFI {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if _, err := Install(&Request{OS: prep.tree(t), Arch: "ppc64le", BIOSBoot: true}); fault.ClassOf(err) != fault.Unsupported {
-		t.Errorf("PReP: %v", err)
+	// What Install refuses for want of a menu, Detect refuses as well.
+	delete(prep, prepModules+"/blscfg.mod")
+	if _, err := Detect(prep.tree(t), "ppc64le"); fault.ClassOf(err) != fault.BadImage {
+		t.Errorf("no menu: %v", err)
 	}
 }
 
@@ -284,9 +286,11 @@ func TestRefuses(t *testing.T) {
 		class fault.Class
 		want  string
 	}{
-		{"s390x", fedora(), func(r *Request) { r.Arch = "s390x" }, fault.Unsupported, "s390x"},
+		{"s390x", fedora(), func(r *Request) { r.Arch = "s390x" }, fault.Unsupported, "zipl"},
+		{"mips64", fedora(), func(r *Request) { r.Arch = "mips64" }, fault.Unsupported, "mips64"},
 		{"empty image", fileSet{"usr/lib/os-release": ""}, nil, fault.BadImage, "no boot loader"},
-		{"Debian without a payload", fileSet{"usr/lib/shim/shimx64.efi.signed": "", biosModules + "/kernel.img": ""}, nil, fault.BadImage, "no boot loader"},
+		{"systemd-boot", fileSet{"usr/lib/systemd/boot/efi/systemd-bootx64.efi": ""}, nil, fault.BadImage, "no boot loader"},
+		{"modules for UEFI alone", fileSet{"usr/lib/grub/x86_64-efi/kernel.img": ""}, nil, fault.BadImage, "no boot loader"},
 		{"another architecture", fedora(), func(r *Request) { r.Arch = "arm64" }, fault.BadImage, "shimaa64.efi"},
 		{"two shims", fedora().with(fileSet{"usr/lib/efi/x/1/EFI/other/shimx64.efi": ""}), nil, fault.BadImage, "twice"},
 		{"no shim", fedora().with(fileSet{shim: "-"}), nil, fault.BadImage, "no shimx64.efi"},

@@ -5,7 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"imgbuild/bootloader/grub"
 	"imgbuild/fault"
+	"imgbuild/test/fakegrub"
 	"imgbuild/tree"
 )
 
@@ -16,7 +18,9 @@ func TestMenu(t *testing.T) {
 	plain := fedora().with(fileSet{grubx64: grubEFI("normal")})
 	guarded := fileSet{staticDir + "configs.d/10_blscfg.cfg": "if [ -f $prefix/$grub_cpu-$grub_platform/blsuki.mod ]; then\n  insmod blsuki\n  blscfg\nelse\n  menuentry x {\n true\n }\nfi\n"}
 	onDisk := fileSet{"usr/lib/grub/x86_64-efi/blsuki.mod": "m", "usr/lib/grub/x86_64-efi/command.lst": "blscfg: blsuki\n"}
-	mkconfig := fileSet{"usr/sbin/grub-mkconfig": "", "usr/etc/grub.d/15_ostree": "", "usr/etc/default/grub": ""}
+	mkconfig := fileSet{"usr/bin/ostree": "", "usr/sbin/grub-mkconfig": "", "usr/etc/grub.d/15_ostree": "", "usr/etc/default/grub": ""}
+	noStatic := fileSet{strings.TrimSuffix(staticDir, "/"): "-"}
+	scripts := fedora().with(fileSet{grubx64: grubEFI(fakegrub.Script()...)})
 	bios := fedoraBoth(t).with(fileSet{grubx64: grubEFI("normal")})
 
 	for _, c := range []struct {
@@ -25,7 +29,8 @@ func TestMenu(t *testing.T) {
 		warning string // part of one
 		fails   string
 		repo    string
-		modules bool // x86_64-efi is in /boot/grub2
+		modules bool   // x86_64-efi is in /boot/grub2
+		own     string // part of a grub.cfg of ours
 	}{
 		{name: "in the binary", image: fedora(), repo: "none"},
 		{name: "nowhere", image: plain, fails: "no blscfg command"},
@@ -34,8 +39,15 @@ func TestMenu(t *testing.T) {
 		{name: "on disk, and the configuration knows", image: plain.with(onDisk).with(guarded), repo: "none", modules: true},
 		{name: "in the binary and on disk", image: fedora().with(onDisk), repo: "none"},
 		{name: "nowhere, mkconfig", image: plain.with(mkconfig), repo: "grub2"},
-		{name: "no configuration", image: fedora().with(fileSet{strings.TrimSuffix(staticDir, "/"): "-"}), fails: "grub2-static is missing"},
-		{name: "no configuration, mkconfig", image: fedora().with(mkconfig).with(fileSet{strings.TrimSuffix(staticDir, "/"): "-"}), repo: "grub2"},
+		{name: "no configuration", image: fedora().with(noStatic), repo: "none", own: "blscfg\n"},
+		{name: "no configuration, mkconfig", image: fedora().with(mkconfig).with(noStatic), repo: "none", own: "blscfg\n"},
+		{name: "no configuration, no command", image: plain.with(noStatic), fails: "neither a GRUB configuration"},
+		{name: "no configuration, no command, mkconfig", image: plain.with(noStatic).with(mkconfig), repo: "grub2"},
+		{name: "no configuration, on disk", image: plain.with(noStatic).with(onDisk), repo: "none", own: "blscfg\n", modules: true, warning: "Secure Boot"},
+		{name: "no configuration, a script", image: scripts.with(noStatic).with(onDisk), repo: "none", own: "function options"},
+		{name: "no configuration, a script, mkconfig", image: scripts.with(noStatic).with(mkconfig), repo: "grub2"},
+		{name: "no configuration, not a GRUB", image: fedora().with(noStatic).with(fileSet{grubx64: "x"}), fails: "neither a GRUB configuration"},
+		{name: "no configuration, BIOS too", image: bios.with(noStatic).with(fileSet{grubx64: grubEFI(fakegrub.Script()...)}), repo: "none", own: "function options"},
 		{name: "BIOS alone", image: bios, repo: "none", warning: "GRUB for UEFI has no blscfg"},
 		{name: "BIOS alone, mkconfig", image: bios.with(mkconfig), repo: "grub2"},
 		{name: "UEFI alone", image: fedoraBoth(t).with(fileSet{biosModules + "/blscfg.mod": "-"}), repo: "none", warning: "GRUB for BIOS has no blscfg"},
@@ -64,6 +76,18 @@ func TestMenu(t *testing.T) {
 			}
 			cfg := tree.Lookup(r.Boot, "grub2/grub.cfg")
 			state := text(t, r.Boot, "bootupd-state.json")
+			if c.own != "" {
+				if cfg := text(t, r.Boot, "grub2/grub.cfg"); !strings.Contains(cfg, c.own) || !strings.Contains(cfg, "search.fs_uuid "+uuid+" root\n") {
+					t.Errorf("grub.cfg\n%s", cfg)
+				}
+				if !strings.Contains(state, `"static-configs":null`) || text(t, r.ESP, "EFI/fedora/grub.cfg") != string(grub.Stub(uuid, "/grub2")) {
+					t.Errorf("stub, state %s", state)
+				}
+				if script := strings.Contains(c.own, "function"); script != (r.CheckEntry != nil) {
+					t.Errorf("check of entries %t", r.CheckEntry != nil)
+				}
+				return
+			}
 			if c.repo == "none" {
 				if !cfg.IsFile() || strings.Contains(state, `"static-configs":null`) {
 					t.Errorf("grub.cfg %o, state %s", cfg.Mode, state)
@@ -82,8 +106,9 @@ func TestMenu(t *testing.T) {
 
 func TestLoaderGrubCfg(t *testing.T) {
 	image := fedora().with(fileSet{
-		"usr/sbin/grub-mkconfig": "", "usr/etc/grub.d/15_ostree": "", "usr/etc/default/grub": "",
-		strings.TrimSuffix(staticDir, "/"): "-",
+		"usr/sbin/grub-mkconfig": "", "usr/etc/grub.d/15_ostree": "", "usr/etc/default/grub": "", "usr/bin/ostree": "",
+		"usr/lib/efi/grub2/1:2.12-41.fc44/EFI/fedora/grubx64.efi": grubEFI("normal"),
+		strings.TrimSuffix(staticDir, "/"):                        "-",
 	})
 	r, err := Install(request(image.tree(t)))
 	if err != nil {

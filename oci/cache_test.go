@@ -283,6 +283,14 @@ func TestCrash(t *testing.T) {
 		if r := read(); !r.durable || r.boot != boots[1] {
 			t.Errorf("%s: not verified: %v in %q", name, r.durable, r.boot)
 		}
+		// A spool that was written since is right, but may not be on disk yet.
+		writeFile(t, c.spoolPath(sum(p.plain)), p.plain)
+		if unpacked(t, ref, opt) != want || n != 0 {
+			t.Errorf("%s: differs or was unpacked again", name)
+		}
+		if read().durable {
+			t.Errorf("%s: durable without reason", name)
+		}
 		// The crash took some of the spool, but neither size nor time.
 		c.boot = "boot c"
 		r := read()

@@ -165,9 +165,9 @@ func (s *registrySource) root(ctx context.Context) ([]byte, string, error) {
 }
 
 func (s *registrySource) manifest(ctx context.Context, id string, limit int64) ([]byte, string, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	transfer, cancel := context.WithCancel(ctx)
 	defer cancel()
-	resp, err := s.get(ctx, "manifests/"+id, http.Header{"Accept": {strings.Join(acceptManifests, ", ")}}, http.StatusOK)
+	resp, err := s.get(transfer, "manifests/"+id, http.Header{"Accept": {strings.Join(acceptManifests, ", ")}}, http.StatusOK)
 	if err != nil {
 		return nil, "", err
 	}
@@ -208,7 +208,7 @@ func (s *registrySource) blob(ctx context.Context, digest string, size int64) (i
 
 // class gives an error of the network or the registry its class.
 func (s *registrySource) class(ctx context.Context, err error) error {
-	if cerr := context.Cause(ctx); cerr != nil && !errors.Is(cerr, errIdle) {
+	if cerr := ctx.Err(); cerr != nil {
 		return cerr
 	}
 	if errors.As(err, new(*fault.Error)) {

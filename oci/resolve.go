@@ -96,7 +96,8 @@ func resolveManifest(ctx context.Context, src source, ref Reference, opt Options
 		return nil, fmt.Errorf("image %s: config %s: %w", ref, doc.Config.Digest, err)
 	}
 	if opt.Arch != "" && c.Architecture != opt.Arch {
-		return nil, fault.New(fault.NotFound, fmt.Errorf("image %s: is for linux/%s, not linux/%s", ref, c.Architecture, opt.Arch), "")
+		return nil, fault.New(fault.NotFound, fmt.Errorf("image %s: is for linux/%s, not linux/%s", ref, c.Architecture, opt.Arch),
+			"--target-arch "+clip(c.Architecture)+" takes it as it is")
 	}
 	img.Config, img.Arch, img.Labels = config, c.Architecture, c.Config.Labels
 	for i, d := range doc.Layers {

@@ -171,7 +171,7 @@ func (b *remoteBlob) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if b.ctx.Err() != nil {
-			return 0, context.Cause(b.ctx)
+			return 0, b.ctx.Err()
 		}
 		if b.resumes == maxResumes {
 			return 0, b.src.class(b.ctx, fmt.Errorf("after %d of %d bytes: %w", b.pos, b.size, err))

@@ -11,9 +11,8 @@ import (
 	"io/fs"
 	"math/rand"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +86,15 @@ func TestUnpackTree(t *testing.T) {
 /turned/y 100644 0:0 @1000 "y"
 `,
 		},
+		"directory that comes back": {
+			[]tar.Header{reg("d/x", "old"), reg("d", "file"), dir("d", 0o700), reg("d/y", "new"), sym("e", "d"), dir("e", 0o711), reg("e/z", "")},
+			`/ 040755 0:0 @0
+/d 040700 0:0 @1000
+/d/y 100644 0:0 @1000 "new"
+/e 040711 0:0 @1000
+/e/z 100644 0:0 @1000 ""
+`,
+		},
 		"hard links": {
 			[]tar.Header{
 				hard("c", "./b"), hard("b", "/a"), reg("a", "text"), // a chain, backwards
@@ -147,6 +155,7 @@ func TestHostileTars(t *testing.T) {
 		"root is a file":     {[]tar.Header{reg(".", "")}, "root"},
 		"through a symlink":  {[]tar.Header{sym("s", "/etc"), reg("s/passwd", "")}, `"s" in its path is not a directory`},
 		"through a file":     {[]tar.Header{reg("f", ""), dir("f/d", 0o755)}, `not a directory`},
+		"into what was one":  {[]tar.Header{reg("d/x", ""), reg("d", ""), reg("d/y", "")}, `"d" in its path is not a directory`},
 		"through a link":     {[]tar.Header{reg("f", ""), hard("l", "f"), reg("l/x", "")}, `not a directory`},
 		"empty target":       {[]tar.Header{sym("s", "")}, "without a target"},
 		"target not UTF-8":   {[]tar.Header{{Typeflag: tar.TypeSymlink, Name: "s", Linkname: "a\xff", Format: tar.FormatGNU}}, "not UTF-8"},
@@ -349,87 +358,6 @@ func TestSparse(t *testing.T) {
 	}
 }
 
-func TestDecompress(t *testing.T) {
-	plain := makeTar(t, reg("a", strings.Repeat("compress me ", 300000)), reg("b", "b"))
-	half := len(plain) / 2
-	gz := func(b []byte, args ...string) []byte {
-		return filter(t, b, "gzip", append([]string{"-nc"}, args...)...)
-	}
-	zst := func(b []byte, args ...string) []byte {
-		return filter(t, b, "zstd", append([]string{"-qc"}, args...)...)
-	}
-	skippable := []byte("\x5a\x2a\x4d\x18\x04\x00\x00\x00skip")
-	for name, blob := range map[string][]byte{
-		"plain":               plain,
-		"gzip":                gz(plain),
-		"gzip members":        slices.Concat(gz(plain[:half]), gz(nil), gz(plain[half:], "-1")),
-		"gzip padded":         append(gz(plain), make([]byte, 700)...),
-		"zstd":                zst(plain),
-		"zstd stream":         zst(plain, "-19", "--long=24", "--no-check"),
-		"zstd frames":         slices.Concat(skippable, zst(plain[:half]), skippable, zst(plain[half:], "-1"), skippable),
-		"zstd window 128 MiB": zst(plain, "--long=27"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			// Media types lie: it is told from the content.
-			for _, mediaType := range []string{"", "application/vnd.docker.image.rootfs.diff.tar"} {
-				l, err := unpackPart(t, part{plain: plain, blob: blob, mediaType: mediaType}, UnpackOptions{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if l.Size != int64(len(plain)) || l.Tree.Len() != 2 {
-					t.Errorf("size %d, %d entries", l.Size, l.Tree.Len())
-				}
-			}
-		})
-	}
-	flip := func(b []byte, off int) []byte { b = bytes.Clone(b); b[off] ^= 0x10; return b }
-	cutGz, cutZst := gz(plain), zst(plain)
-	for name, c := range map[string]struct {
-		blob  []byte
-		class fault.Class
-		text  string
-	}{
-		"gzip garbage":     {append(gz(plain), "garbage"...), fault.BadImage, "garbage"},
-		"gzip padding":     {append(gz(plain), "\x00\x00x"...), fault.BadImage, "garbage"},
-		"gzip truncated":   {cutGz[:len(cutGz)-9], fault.BadImage, "decompress: unexpected EOF"},
-		"gzip no trailer":  {cutGz[:len(cutGz)-1], fault.BadImage, "decompress: unexpected EOF"},
-		"gzip checksum":    {flip(cutGz, len(cutGz)-5), fault.BadImage, "decompress"},
-		"gzip body":        {flip(cutGz, len(cutGz)/2), fault.BadImage, "decompress"},
-		"gzip header only": {cutGz[:10], fault.BadImage, "decompress"},
-		"gzip half header": {slices.Concat(cutGz, cutGz[:5]), fault.BadImage, "decompress"},
-		"zstd garbage":     {append(zst(plain), "garbage"...), fault.BadImage, "decompress"},
-		"zstd truncated":   {cutZst[:len(cutZst)-9], fault.BadImage, "decompress"},
-		"zstd checksum":    {flip(cutZst, len(cutZst)-2), fault.BadImage, "decompress"},
-		"xz":               {filter(t, plain, "xz", "-0c"), fault.Unsupported, "xz"},
-		"bzip2":            {filter(t, plain, "bzip2", "-1c"), fault.Unsupported, "bzip2"},
-		"empty":            {[]byte{}, fault.BadImage, "diff_id"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := unpackPart(t, part{plain: plain, blob: c.blob}, UnpackOptions{})
-			wantFault(t, err, c.class, c.text)
-		})
-	}
-}
-
-// TestWindow takes the windows that zstd takes without being told to: a frame
-// header with the window, and an empty last block.
-func TestWindow(t *testing.T) {
-	for exponent, ok := range map[byte]bool{17: true, 18: false, 21: false} {
-		frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3, 1, 0, 0}
-		cmd := exec.Command("zstd", "-dqc")
-		cmd.Stdin = bytes.NewReader(frame)
-		if err := cmd.Run(); (err == nil) != ok {
-			t.Errorf("window of 2^%d: zstd says %v", 10+exponent, err)
-		}
-		_, err := unpackPart(t, part{blob: frame}, UnpackOptions{})
-		if ok && err != nil {
-			t.Error(err)
-		} else if !ok {
-			wantFault(t, err, fault.BadImage, "decompress")
-		}
-	}
-}
-
 func TestWrongLayer(t *testing.T) {
 	plain := makeTar(t, reg("a", "a"))
 	other := makeTar(t, reg("a", "b"))
@@ -521,6 +449,12 @@ func TestTempDir(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if runtime.GOOS != "windows" {
+		// Not even a killed process leaves a spool.
+		if left := files(t, temp); len(left) > 0 {
+			t.Errorf("names %v", left)
+		}
+	}
 	if layers[0].Tree != layers[2].Tree || layers[0].Tree == layers[1].Tree {
 		t.Error("layers with the same diff_id do not share their tree")
 	}
@@ -535,5 +469,24 @@ func TestTempDir(t *testing.T) {
 	}
 	if _, err := io.ReadAll(layers[1].Tree.Child("file").Content.Reader()); err == nil {
 		t.Error("content can be read after Close")
+	}
+}
+
+// TestSorted reads a tree that is shared: its directories must not be sorted
+// by whoever reads them first.
+func TestSorted(t *testing.T) {
+	l, err := unpackTar(t, makeTar(t, reg("a/b/c", ""), reg("a/b/d", ""), reg("a/e", "")), UnpackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"/", "/a", "/a/b"} {
+		i := tree.Lookup(l.Tree, p)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		list := i.Entries()
+		runtime.ReadMemStats(&after)
+		if n := after.Mallocs - before.Mallocs; n > 0 || len(list) == 0 {
+			t.Errorf("%s: %d allocations", p, n)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package ostree
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"imgbuild/tree"
@@ -40,6 +41,26 @@ func BenchmarkDeploy(b *testing.B) {
 			Commit: commit, Tree: c.Merged, Origin: "x", Title: "x", KernelVersion: testKernel,
 			Vmlinuz: tree.Lookup(root, modules+"/vmlinuz"), Initramfs: tree.Lookup(root, modules+"/initramfs.img"),
 		}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkAddBase imports a base of 100,000 files in 20 chunks, with labels
+// that stand beside each file.
+func BenchmarkAddBase(b *testing.B) {
+	root := tree.NewDir(0o755)
+	for k := range 100_000 {
+		i := file(0o644, fmt.Sprint(k, strings.Repeat("x", k%8192)))
+		i.SetXattr(xattrSELinux, fmt.Sprintf("system_u:object_r:type%d_t:s0\x00", k%100))
+		put(b, root, fmt.Sprintf("usr/lib/d%d/s%d/%d", k%100, k/100%10, k), i)
+	}
+	r := NewRepo()
+	commit := commitOurs(b, r, root, 1)
+	layers := encapsulate(b, r, commit, 20, formV1, true)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := NewRepo().AddBase(b.Context(), layers, Hex(commit)); err != nil {
 			b.Fatal(err)
 		}
 	}

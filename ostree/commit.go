@@ -67,19 +67,7 @@ func (c *Commit) Encode() []byte {
 	}
 	e := encoder{buf: make([]byte, 0, n)}
 	commit := e.open(alignUint64)
-	metadata := e.open(alignUint64)
-	for _, m := range c.Metadata {
-		entry := e.open(alignUint64)
-		e.string(m.Key)
-		e.mark()
-		e.align(alignUint64)
-		e.buf = append(e.buf, m.Value.Data...)
-		e.buf = append(e.buf, 0)
-		e.buf = append(e.buf, m.Value.Type...)
-		e.closeTuple(entry)
-		e.mark()
-	}
-	e.closeArray(metadata)
+	e.metadata(c.Metadata)
 	e.mark()
 	if c.Parent != (tree.Sum{}) {
 		e.buf = append(e.buf, c.Parent[:]...)
@@ -106,6 +94,23 @@ func (c *Commit) Encode() []byte {
 	e.buf = append(e.buf, c.Meta[:]...)
 	e.closeTuple(commit)
 	return e.buf
+}
+
+// metadata writes a{sv}.
+func (e *encoder) metadata(list []Metadata) {
+	array := e.open(alignUint64)
+	for _, m := range list {
+		entry := e.open(alignUint64)
+		e.string(m.Key)
+		e.mark()
+		e.align(alignUint64)
+		e.buf = append(e.buf, m.Value.Data...)
+		e.buf = append(e.buf, 0)
+		e.buf = append(e.buf, m.Value.Type...)
+		e.closeTuple(entry)
+		e.mark()
+	}
+	e.closeArray(array)
 }
 
 var commitShape = []member{

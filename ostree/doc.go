@@ -7,11 +7,13 @@
 // container images, and of ostree-sysroot-deploy.c for deployments.
 //
 // Written is the repository mode "bare" with loose objects only: regular files,
-// symbolic links, dirtree, dirmeta and commit objects. There are no static
-// deltas, summaries, signatures, detached metadata or partial commits, and
-// exactly one deployment. The base of an encapsulated image (label
-// ostree.final-diffid) is not unpacked here: [Container.Parent] and
-// [ContainerLayer.Commit] are where it comes in.
+// symbolic links, dirtree, dirmeta and commit objects, and the detached metadata
+// of an encapsulated base. There are no static deltas, summaries or partial
+// commits, and exactly one deployment.
+//
+// Read are the layers of an encapsulated commit (label ostree.final-diffid), of
+// format versions 0 and 1 of ostree-ext's src/tar/export.rs. Signatures in
+// detached metadata are kept, and not verified.
 //
 // Not part of the package: boot loader files, labels of SELinux, the composefs
 // image (its bytes are a parameter), /etc/fstab and bound images.

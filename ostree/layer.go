@@ -266,7 +266,7 @@ func CheckEtc(layers ...*tree.Inode) error {
 		}
 		pruned[k] = root
 	}
-	root, err := overlayAll(pruned)
+	root, err := overlayAll(nil, pruned)
 	if err != nil || root == nil {
 		return err
 	}

@@ -32,8 +32,15 @@ var errEtc = errors.New("tree contains both /etc and /usr/etc")
 // In the end an empty usr/etc/hostname or usr/etc/resolv.conf, left by a
 // container build, is removed. The directories are new, the files shared with
 // the layers.
-func Merge(layers ...*tree.Inode) (*tree.Inode, error) {
-	root, err := overlayAll(layers)
+func Merge(layers ...*tree.Inode) (*tree.Inode, error) { return MergeBase(nil, layers...) }
+
+// MergeBase does the same on top of base, the tree of an encapsulated commit,
+// which may be nil. In that a name like that of a whiteout is an ordinary one.
+func MergeBase(base *tree.Inode, layers ...*tree.Inode) (*tree.Inode, error) {
+	if base != nil {
+		base = copyDirs(base)
+	}
+	root, err := overlayAll(base, layers)
 	if err != nil {
 		return nil, err
 	}
@@ -50,9 +57,22 @@ func Merge(layers ...*tree.Inode) (*tree.Inode, error) {
 	return root, nil
 }
 
-// overlayAll returns the merged root, nil without layers.
-func overlayAll(layers []*tree.Inode) (*tree.Inode, error) {
-	var root *tree.Inode
+// copyDirs returns a copy of the tree with directories of its own.
+func copyDirs(dir *tree.Inode) *tree.Inode {
+	c := dir.Copy()
+	for _, e := range dir.Entries() {
+		if e.Inode.IsDir() {
+			c.Set(e.Name, copyDirs(e.Inode))
+		} else {
+			c.Set(e.Name, e.Inode)
+		}
+	}
+	return c
+}
+
+// overlayAll lays the layers over root, which may be nil and is modified, and
+// returns the merged root.
+func overlayAll(root *tree.Inode, layers []*tree.Inode) (*tree.Inode, error) {
 	for k, layer := range layers {
 		if !layer.IsDir() {
 			return nil, fmt.Errorf("merge layer %d: the root is not a directory", k)

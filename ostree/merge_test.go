@@ -184,7 +184,7 @@ func TestMergeAsLibostree(t *testing.T) {
 			ostree(t, "--repo="+repo, "commit", "--no-bindings", "--branch=merged", "--link-checkout-speedup", "--tree=dir="+root)
 			real := strings.Split(strings.TrimSpace(ostree(t, "--repo="+repo, "ls", "-C", "-R", "merged")), "\n")
 
-			merged, err := overlayAll(layers)
+			merged, err := overlayAll(nil, layers)
 			if err != nil {
 				t.Fatal(err)
 			}

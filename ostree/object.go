@@ -31,6 +31,8 @@ const (
 	typeDirTree objectType = ".dirtree"
 	typeDirMeta objectType = ".dirmeta"
 	typeCommit  objectType = ".commit"
+	// typeCommitMeta is the detached metadata of the commit of that checksum.
+	typeCommitMeta objectType = ".commitmeta"
 )
 
 // Hex returns a checksum in the 64 digits that ostree writes.
@@ -120,25 +122,35 @@ func ParseDirMeta(b []byte) (*DirMeta, error) {
 	if d.Mode&tree.TypeMask != tree.TypeDir || d.Mode&^(tree.TypeMask|tree.PermMask) != 0 {
 		return nil, fmt.Errorf("dirmeta: mode %#o is not of a directory", d.Mode)
 	}
-	elements, err := splitArray(m[3], alignByte)
-	if err != nil {
-		return nil, fmt.Errorf("dirmeta: xattrs: %w", err)
+	var err error
+	if d.Xattrs, err = parseXattrs(m[3]); err != nil {
+		return nil, fmt.Errorf("dirmeta: %w", err)
 	}
+	return d, normal("dirmeta", b, d.Encode())
+}
+
+// parseXattrs reads xattrs a(ayay), which must be in ascending order.
+func parseXattrs(b []byte) ([]tree.Xattr, error) {
+	elements, err := splitArray(b, alignByte)
+	if err != nil {
+		return nil, fmt.Errorf("xattrs: %w", err)
+	}
+	var xattrs []tree.Xattr
 	for _, element := range elements {
 		var x [2][]byte
 		if err := splitTuple(element, []member{{alignByte, 0}, {alignByte, 0}}, x[:]); err != nil {
-			return nil, fmt.Errorf("dirmeta: xattr: %w", err)
+			return nil, fmt.Errorf("xattr: %w", err)
 		}
 		name, err := parseString(x[0])
 		if err != nil {
-			return nil, fmt.Errorf("dirmeta: xattr name: %w", err)
+			return nil, fmt.Errorf("xattr name: %w", err)
 		}
-		if k := len(d.Xattrs); name == "" || k > 0 && d.Xattrs[k-1].Name >= name {
-			return nil, fmt.Errorf("dirmeta: xattr %q is empty or out of order", name)
+		if k := len(xattrs); name == "" || k > 0 && xattrs[k-1].Name >= name {
+			return nil, fmt.Errorf("xattr %q is empty or out of order", name)
 		}
-		d.Xattrs = append(d.Xattrs, tree.Xattr{Name: name, Value: string(x[1])})
+		xattrs = append(xattrs, tree.Xattr{Name: name, Value: string(x[1])})
 	}
-	return d, normal("dirmeta", b, d.Encode())
+	return xattrs, nil
 }
 
 // DirTree is the content of a directory, both lists ascending by the bytes of

@@ -18,3 +18,13 @@ func TestMain(m *testing.M) {
 	unix.Umask(0o022)
 	os.Exit(m.Run())
 }
+
+func getxattr(t testing.TB, path, name string) []byte {
+	t.Helper()
+	b := make([]byte, 1<<16)
+	n, err := unix.Lgetxattr(path, name, b)
+	if err != nil {
+		t.Fatalf("%s of %s: %v", name, path, err)
+	}
+	return b[:n]
+}

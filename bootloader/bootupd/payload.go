@@ -59,11 +59,17 @@ func FindPayload(os *tree.Inode) (*Payload, error) {
 	if p, err := findComponents(os); p != nil || err != nil {
 		return p, err
 	}
-	dir, err := resolveDir(os, oldEFIDir)
+	return ReadPayload(os, oldEFIDir)
+}
+
+// ReadPayload returns the payload that is in the directory at a path as in EFI/
+// on the ESP, or nil when there is none.
+func ReadPayload(os *tree.Inode, at string) (*Payload, error) {
+	dir, err := resolveDir(os, at)
 	if dir == nil || err != nil {
 		return nil, err
 	}
-	p := &Payload{Root: oldEFIDir}
+	p := &Payload{Root: at}
 	if err := p.add(dir, "", "", true); err != nil {
 		return nil, err
 	}
@@ -255,25 +261,25 @@ func (p *Payload) ESP() *tree.Inode {
 		if !f.Copied {
 			continue
 		}
-		dir, name := efi, f.Path
-		for {
-			first, rest, ok := strings.Cut(name, "/")
-			if !ok {
-				break
-			}
-			dir, name = subdirectory(dir, first), rest
-		}
 		file := tree.NewFile(0o644, f.Inode.Content)
 		file.Mtime = f.Inode.Mtime
-		set(dir, name, file)
+		PutFile(efi, f.Path, file)
 	}
 	return root
 }
 
-// PutVendorFile puts a file into the vendor's directory on the ESP, in place of
-// what has its name but for case.
-func PutVendorFile(esp *tree.Inode, vendor, name string, file *tree.Inode) {
-	set(subdirectory(subdirectory(esp, "EFI"), vendor), name, file)
+// PutFile puts a file at a path on the ESP, in place of what has its name but
+// for case. Directories that are missing are made.
+func PutFile(esp *tree.Inode, at string, file *tree.Inode) {
+	dir := esp
+	for {
+		first, rest, ok := strings.Cut(at, "/")
+		if !ok {
+			set(dir, at, file)
+			return
+		}
+		dir, at = subdirectory(dir, first), rest
+	}
 }
 
 // set gives a file the name in dir, in place of what has it but for case.

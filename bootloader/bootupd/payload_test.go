@@ -163,7 +163,7 @@ func TestVendorFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	esp := p.ESP()
-	PutVendorFile(esp, "fedora", "grub.cfg", tree.NewFile(0o644, content.String("new")))
+	PutFile(esp, "EFI/fedora/grub.cfg", tree.NewFile(0o644, content.String("new")))
 	if got, want := list(t, esp), "/ /EFI/ /EFI/Fedora/ /EFI/Fedora/grub.cfg=new"; got != want {
 		t.Errorf("ESP %s, want %s", got, want)
 	}

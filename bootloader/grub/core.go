@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"strings"
 
 	"imgbuild/content"
 	"imgbuild/tree"
@@ -30,12 +29,13 @@ type CoreOptions struct {
 	Config string
 }
 
-// Core is a composed boot path for PC BIOS.
+// Core is a composed boot path.
 type Core struct {
-	Image    []byte // for the first sector of the BIOS boot partition, whole sectors
-	BootCode []byte // SizeBootCode bytes for sector 0 of the disk
-	// File is core.img as grub-mkimage makes it and grub-install leaves it in
-	// the module directory: for sector 1, without padding.
+	Image    []byte // for the start of the BIOS boot or PReP partition, whole sectors
+	BootCode []byte // SizeBootCode bytes for sector 0 of the disk, nil for PReP
+	// File is core.img or core.elf as grub-mkimage makes it and grub-install
+	// leaves it in the module directory: core.img for sector 1, both without
+	// padding.
 	File    content.Ref
 	Modules []string // in the order they are loaded
 }
@@ -47,10 +47,11 @@ func Compose(os *tree.Inode, dir string, o CoreOptions, lba int64) (*Core, error
 	if lba < 1 {
 		return nil, fmt.Errorf("BIOS boot partition at sector %d", lba)
 	}
-	payload, modules, err := composePayload(os, dir, o)
+	parts, err := composePayload(os, dir, platformPC(), o)
 	if err != nil {
 		return nil, err
 	}
+	payload := append(parts.kernel.image, parts.area...)
 	stream, err := compress(payload)
 	if err != nil {
 		return nil, fmt.Errorf("compress the core image: %w", err)
@@ -78,78 +79,7 @@ func Compose(os *tree.Inode, dir string, o CoreOptions, lba int64) (*Core, error
 	if err != nil {
 		return nil, err
 	}
-	return &Core{Image: image, BootCode: boot, File: content.Bytes(file), Modules: modules}, nil
-}
-
-// composePayload returns what the core image holds before compression: the
-// kernel and the module area behind it.
-func composePayload(os *tree.Inode, dir string, o CoreOptions) (payload []byte, modules []string, err error) {
-	if strings.ContainsRune(o.Prefix, 0) || strings.ContainsRune(o.Config, 0) {
-		return nil, nil, fmt.Errorf("prefix %q or configuration with a NUL", o.Prefix)
-	}
-	text, err := tree.ReadFile(os, dir+"/moddep.lst", maxListFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	deps, err := ParseModDep(text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s/moddep.lst: %w", dir, err)
-	}
-	modules, err = deps.Closure(o.Modules)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", dir, err)
-	}
-
-	kernel, err := tree.ReadFile(os, dir+"/kernel.img", maxKernelFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	payload, memory, err := flattenKernel(kernel)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s/kernel.img: %w", dir, err)
-	}
-	if kernelLink+memory > maxKernelEnd {
-		return nil, nil, fmt.Errorf("%s/kernel.img: %d bytes of memory, and %d are possible", dir, memory, maxKernelEnd-kernelLink)
-	}
-
-	start := len(payload)
-	payload = append(payload, make([]byte, sizeModInfo32)...)
-	for _, name := range modules {
-		file := dir + "/" + name + ".mod"
-		data, err := tree.ReadFile(os, file, maxModuleFile)
-		if err != nil {
-			return nil, nil, err
-		}
-		if f, err := parseELF(data); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", file, err)
-		} else if f.class != elfClass32 || f.kind != elfRelocatable || f.machine != machine386 {
-			return nil, nil, fmt.Errorf("%s: ELF class %d, type %d, machine %d: not a module for i386", file, f.class, f.kind, f.machine)
-		}
-		payload = appendObject(payload, objectELF, data)
-		if len(payload) > maxUncompressed {
-			return nil, nil, fmt.Errorf("%s: core image of more than %d bytes", file, maxUncompressed)
-		}
-	}
-	if o.Config != "" {
-		payload = appendObject(payload, objectConfig, append([]byte(o.Config), 0))
-	}
-	payload = appendObject(payload, objectPrefix, append([]byte(o.Prefix), 0))
-
-	header := payload[start:]
-	le := binary.LittleEndian
-	le.PutUint32(header[0:], moduleMagic)
-	le.PutUint32(header[4:], sizeModInfo32)
-	le.PutUint32(header[8:], uint32(len(header)))
-	return payload, modules, nil
-}
-
-// appendObject appends an object of the module area.
-func appendObject(b []byte, t objectType, data []byte) []byte {
-	padded := (len(data) + objectAlign - 1) &^ (objectAlign - 1)
-	b = binary.LittleEndian.AppendUint32(b, uint32(t))
-	b = binary.LittleEndian.AppendUint32(b, uint32(sizeObject+padded))
-	b = append(b, data...)
-	return append(b, make([]byte, padded-len(data))...)
+	return &Core{Image: image, BootCode: boot, File: content.Bytes(file), Modules: parts.modules}, nil
 }
 
 // compress returns the raw LZMA1 stream of b, lc=3 lp=0 pb=2. It has no end

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"imgbuild/content"
+	"imgbuild/test/fakegrub"
 	"imgbuild/tree"
 )
 
@@ -114,8 +115,8 @@ func area64(objects ...[]byte) []byte {
 }
 
 func TestParseEFIRefuses(t *testing.T) {
-	module := appendObject(nil, objectELF, object64("blscfg"))
-	unknown := appendObject(nil, 77, []byte("other vendors' objects are passed over"))
+	module := appendObject(nil, binary.LittleEndian, objectELF, object64("blscfg"))
+	unknown := appendObject(nil, binary.LittleEndian, 77, []byte("other vendors' objects are passed over"))
 	image, err := ParseEFI(content.Bytes(efiBinary(area64(unknown, module))))
 	if err != nil || !slices.Equal(image.Modules, []string{"blscfg"}) {
 		t.Fatalf("%v, %v", image, err)
@@ -146,7 +147,7 @@ func TestParseEFIRefuses(t *testing.T) {
 		"first too small": {edit(area+8, 1), "module area"},
 		"object of 0":     {edit(area+sizeModInfo64+4, 0, 0), "object of 0 bytes"},
 		"object too long": {edit(area+sizeModInfo64+4, 0xff, 0xff), "object of"},
-		"no name":         {efiBinary(area64(appendObject(nil, objectELF, object64("x")[:100]))), "ELF"},
+		"no name":         {efiBinary(area64(appendObject(nil, binary.LittleEndian, objectELF, object64("x")[:100]))), "ELF"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			image, err := ParseEFI(content.Bytes(c.b))
@@ -161,7 +162,7 @@ func TestParseEFIRefuses(t *testing.T) {
 }
 
 func FuzzParseEFI(f *testing.F) {
-	f.Add(efiBinary(area64(appendObject(nil, objectELF, object64("blsuki")), appendObject(nil, objectPrefix, []byte("/EFI/x\x00")))))
+	f.Add(efiBinary(area64(appendObject(nil, binary.LittleEndian, objectELF, object64("blsuki")), appendObject(nil, binary.LittleEndian, objectPrefix, []byte("/EFI/x\x00")))))
 	f.Add(efiBinary(area64()))
 	f.Add([]byte("MZ"))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -175,12 +176,15 @@ func FuzzKernel(f *testing.F) {
 	if b, err := tree.ReadFile(hostTree(f, hostModules), hostModules+"/kernel.img", 1<<20); err == nil {
 		f.Add(b)
 	}
+	f.Add(fakegrub.Kernel(0x200000, 0x1234, 0x77, 0x999))
 	f.Add(object64("x"))
 	f.Add([]byte("\x7fELF\x01\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		image, memory, err := flattenKernel(b)
-		if err == nil && (len(image) > memory || memory > maxKernelEnd-kernelLink) {
-			t.Fatalf("%d bytes of %d", len(image), memory)
+		for _, p := range []platform{platformPC(), platformPPC()} {
+			k, err := flattenKernel(b, p)
+			if err == nil && (len(k.image) > k.memory || k.link < p.lowest || k.link+uint64(k.memory) > p.highest || k.align > maxAlign) {
+				t.Fatalf("%d bytes of %d at %#x", len(k.image), k.memory, k.link)
+			}
 		}
 	})
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Parts of the ELF format (System V gABI, chapters 4 and 5) that GRUB's files
-// need: little-endian objects and executables of both classes.
+// need: objects and executables of both classes and byte orders.
 const (
 	sizeIdent     = 16
 	sizeHeader32  = 52
@@ -19,12 +19,16 @@ const (
 	elfClass32 = 1
 	elfClass64 = 2
 	elfLSB     = 1
+	elfMSB     = 2
+	elfCurrent = 1 // version of the format
 
 	elfRelocatable = 1
 	elfExecutable  = 2
 	machine386     = 3
+	machinePPC     = 20
 
 	sectionProgbits = 1
+	sectionStrtab   = 3
 	sectionNobits   = 8
 	sectionAlloc    = 2
 )
@@ -34,6 +38,7 @@ var elfMagic = []byte("\x7fELF")
 // elfFile is the section table of an ELF file.
 type elfFile struct {
 	class    byte
+	order    binary.ByteOrder
 	kind     uint16 // e_type
 	machine  uint16
 	sections []elfSection
@@ -48,6 +53,7 @@ type elfSection struct {
 	flags          uint64
 	addr           uint64
 	offset, length uint64
+	align          uint64
 }
 
 // parseELF reads the section table of an ELF file and checks that everything
@@ -56,23 +62,27 @@ func parseELF(b []byte) (*elfFile, error) {
 	if len(b) < sizeHeader32 || !bytes.Equal(b[:4], elfMagic) {
 		return nil, errors.New("not an ELF file")
 	}
-	le := binary.LittleEndian
 	f := &elfFile{class: b[4], data: b}
-	if b[5] != elfLSB {
-		return nil, errors.New("not a little-endian ELF file")
+	switch b[5] {
+	case elfLSB:
+		f.order = binary.LittleEndian
+	case elfMSB:
+		f.order = binary.BigEndian
+	default:
+		return nil, fmt.Errorf("ELF byte order %d", b[5])
 	}
-	f.kind, f.machine = le.Uint16(b[0x10:]), le.Uint16(b[0x12:])
+	f.kind, f.machine = f.order.Uint16(b[0x10:]), f.order.Uint16(b[0x12:])
 
 	var tableOff uint64
 	var entSize, count, names int
 	wantSize := sizeSection32
 	switch {
 	case f.class == elfClass32:
-		tableOff = uint64(le.Uint32(b[0x20:]))
-		entSize, count, names = int(le.Uint16(b[0x2e:])), int(le.Uint16(b[0x30:])), int(le.Uint16(b[0x32:]))
+		tableOff = uint64(f.order.Uint32(b[0x20:]))
+		entSize, count, names = int(f.order.Uint16(b[0x2e:])), int(f.order.Uint16(b[0x30:])), int(f.order.Uint16(b[0x32:]))
 	case f.class == elfClass64 && len(b) >= sizeHeader64:
-		tableOff = le.Uint64(b[0x28:])
-		entSize, count, names = int(le.Uint16(b[0x3a:])), int(le.Uint16(b[0x3c:])), int(le.Uint16(b[0x3e:]))
+		tableOff = f.order.Uint64(b[0x28:])
+		entSize, count, names = int(f.order.Uint16(b[0x3a:])), int(f.order.Uint16(b[0x3c:])), int(f.order.Uint16(b[0x3e:]))
 		wantSize = sizeSection64
 	default:
 		return nil, fmt.Errorf("ELF class %d", f.class)
@@ -94,7 +104,7 @@ func parseELF(b []byte) (*elfFile, error) {
 	nameOffs := make([]uint32, count)
 	f.sections = make([]elfSection, count)
 	for i := range f.sections {
-		nameOffs[i], f.sections[i] = decodeSection(f.class, table[i*entSize:])
+		nameOffs[i], f.sections[i] = f.decodeSection(table[i*entSize:])
 		s := &f.sections[i]
 		if s.kind == sectionNobits || s.kind == 0 {
 			continue
@@ -120,16 +130,18 @@ func parseELF(b []byte) (*elfFile, error) {
 }
 
 // decodeSection reads one section header.
-func decodeSection(class byte, b []byte) (name uint32, s elfSection) {
-	le := binary.LittleEndian
-	name, s.kind = le.Uint32(b), le.Uint32(b[4:])
-	if class == elfClass32 {
-		s.flags, s.addr = uint64(le.Uint32(b[0x08:])), uint64(le.Uint32(b[0x0c:]))
-		s.offset, s.length = uint64(le.Uint32(b[0x10:])), uint64(le.Uint32(b[0x14:]))
+func (f *elfFile) decodeSection(b []byte) (name uint32, s elfSection) {
+	o := f.order
+	name, s.kind = o.Uint32(b), o.Uint32(b[4:])
+	if f.class == elfClass32 {
+		s.flags, s.addr = uint64(o.Uint32(b[0x08:])), uint64(o.Uint32(b[0x0c:]))
+		s.offset, s.length = uint64(o.Uint32(b[0x10:])), uint64(o.Uint32(b[0x14:]))
+		s.align = uint64(o.Uint32(b[0x20:]))
 		return name, s
 	}
-	s.flags, s.addr = le.Uint64(b[0x08:]), le.Uint64(b[0x10:])
-	s.offset, s.length = le.Uint64(b[0x18:]), le.Uint64(b[0x20:])
+	s.flags, s.addr = o.Uint64(b[0x08:]), o.Uint64(b[0x10:])
+	s.offset, s.length = o.Uint64(b[0x18:]), o.Uint64(b[0x20:])
+	s.align = o.Uint64(b[0x30:])
 	return name, s
 }
 
@@ -152,42 +164,4 @@ func within(b []byte, off, n uint64) ([]byte, error) {
 		return nil, fmt.Errorf("[%d:+%d] beyond the %d bytes there are", off, n, len(b))
 	}
 	return b[off : off+n], nil
-}
-
-// flattenKernel returns the memory image of kernel.img without its .bss, and
-// the length with it.
-//
-// As mkimage does for an executable, every allocated section with content goes
-// to its address relative to the link address.
-func flattenKernel(b []byte) (image []byte, memory int, err error) {
-	f, err := parseELF(b)
-	if err != nil {
-		return nil, 0, err
-	}
-	if f.class != elfClass32 || f.kind != elfExecutable || f.machine != machine386 {
-		return nil, 0, fmt.Errorf("ELF class %d, type %d, machine %d: not an executable for i386", f.class, f.kind, f.machine)
-	}
-	lowest := ^uint64(0)
-	for _, s := range f.sections {
-		if s.flags&sectionAlloc == 0 || s.kind != sectionProgbits && s.kind != sectionNobits {
-			continue
-		}
-		if s.addr < kernelLink || s.addr > maxKernelEnd || s.length > maxKernelEnd-s.addr {
-			return nil, 0, fmt.Errorf("section %s at %#x, %d bytes: outside %#x to %#x", s.name, s.addr, s.length, kernelLink, maxKernelEnd)
-		}
-		end := int(s.addr + s.length - kernelLink)
-		memory = max(memory, end)
-		if s.kind == sectionNobits {
-			continue
-		}
-		lowest = min(lowest, s.addr)
-		if end > len(image) {
-			image = append(image, make([]byte, end-len(image))...)
-		}
-		copy(image[s.addr-kernelLink:], f.content(s))
-	}
-	if lowest != kernelLink {
-		return nil, 0, fmt.Errorf("no section at the link address %#x", kernelLink)
-	}
-	return image, memory, nil
 }

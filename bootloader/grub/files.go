@@ -62,32 +62,40 @@ func HasModule(os *tree.Inode, dir, module string) bool {
 	return err == nil && i.IsFile()
 }
 
-// BIOSFiles puts what grub-install for i386-pc leaves in GRUB's directory into
-// it: the modules and boot images, the font and the translations, and an
-// environment block if there is none.
-func BIOSFiles(grubDir, os *tree.Inode, dir string, core *Core, mtime int64) error {
+// Install puts what grub-install leaves in GRUB's directory into it, for the
+// platform of the directory dir in os: the modules and boot images, the font and
+// the translations.
+func Install(grubDir, os *tree.Inode, dir string, core *Core, mtime int64) error {
 	modules, err := Modules(os, dir, mtime)
 	if err != nil {
 		return err
 	}
-	boot, err := tree.Resolve(os, dir+"/boot.img")
-	if err != nil {
-		return err
-	}
-	modules.Set("boot.img", newFile(boot, mtime))
 	image := tree.NewFile(0o644, core.File)
 	image.Mtime = mtime
-	modules.Set("core.img", image)
-	grubDir.Set("i386-pc", modules)
+	if core.BootCode == nil {
+		modules.Set("core.elf", image)
+		// Old firmware settings name it there, so grub-install still copies it.
+		grubDir.Set("grub", image.Copy())
+	} else {
+		boot, err := tree.Resolve(os, dir+"/boot.img")
+		if err != nil {
+			return err
+		}
+		modules.Set("boot.img", newFile(boot, mtime))
+		modules.Set("core.img", image)
+	}
+	grubDir.Set(path.Base(dir), modules)
 
 	fonts := newDir(mtime)
 	grubDir.Set("fonts", fonts)
-	font, err := tree.Resolve(os, "usr/share/grub/unicode.pf2")
-	switch {
-	case err == nil && font.IsFile():
-		fonts.Set("unicode.pf2", newFile(font, mtime))
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return err
+	for _, at := range []string{"usr/share/grub2/unicode.pf2", "usr/share/grub/unicode.pf2"} {
+		font, err := tree.Resolve(os, at)
+		switch {
+		case err == nil && font.IsFile():
+			fonts.Set("unicode.pf2", newFile(font, mtime))
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
 	}
 	locale, err := translations(os, mtime)
 	if err != nil {

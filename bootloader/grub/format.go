@@ -1,5 +1,6 @@
-// Package grub composes GRUB's boot path for PC BIOS (platform i386-pc) from
-// the files of a GRUB installation, and looks into the EFI binaries of one.
+// Package grub composes GRUB's boot path for PC BIOS (platform i386-pc) and Open
+// Firmware (powerpc-ieee1275) from the files of a GRUB installation, and looks
+// into the EFI binaries of one.
 //
 // There is no specification; the rules are those of GRUB's own tools, the same
 // from 2.06 to 2.14: grub-mkimage (util/mkimage.c, util/grub-mkimagexx.c,
@@ -9,14 +10,18 @@
 //   - a core image with an LZMA-compressed kernel, modules, optional embedded
 //     configuration and prefix, for a BIOS boot partition on GPT;
 //   - boot.img for a hard disk with 512-byte sectors;
+//   - core.elf for a PReP partition, an ELF executable with the kernel and the
+//     module area as they are;
 //   - the environment block, module directories, the modules inside an EFI
 //     binary, the commands of a configuration.
 //
 // Not written: memory disks, public keys and the other objects whose numbers
 // differ between vendors, Reed-Solomon redundancy (it guards the gap behind an
-// MBR, not a partition), block lists of more than one piece, PReP.
+// MBR, not a partition), block lists of more than one piece, the notes of
+// core.elf (CHRP's, which grub-install leaves out, SBAT's, and appended
+// signatures).
 //
-// All integers are little-endian; a sector has 512 bytes.
+// All integers are little-endian, on powerpc big-endian; a sector has 512 bytes.
 package grub
 
 // sizeSector is the unit in which the BIOS, and so boot.img and diskboot.img,
@@ -25,12 +30,14 @@ const sizeSector = 512
 
 // Addresses of the i386-pc boot path (include/grub/offsets.h).
 const (
-	kernelLink       = 0x9000  // GRUB_KERNEL_I386_PC_LINK_ADDR: where kernel.img is linked
-	coreSegment      = 0x0820  // segment that diskboot.img loads the rest of the core to
-	coreLoadAddr     = 0x9000  // what a core image's size is checked against, as mkimage does
-	maxCoreEnd       = 0x78000 // end of what may be loaded: 0x8000 below the end of low memory
-	maxKernelEnd     = 0x68000 // GRUB_MEMORY_I386_PC: end of the kernel with its .bss
-	maxUncompressed  = 0x300000
+	kernelLink       = 0x9000   // GRUB_KERNEL_I386_PC_LINK_ADDR: where kernel.img is linked
+	coreSegment      = 0x0820   // segment that diskboot.img loads the rest of the core to
+	coreLoadAddr     = 0x9000   // what a core image's size is checked against, as mkimage does
+	maxCoreEnd       = 0x78000  // end of what may be loaded: 0x8000 below the end of low memory
+	maxKernelEnd     = 0x68000  // GRUB_MEMORY_I386_PC: end of the kernel with its .bss
+	maxUncompressed  = 0x300000 // kernel and modules of a core image
+	maxKernelMemory  = 32 << 20 // with .bss; the kernels known have 120 KiB
+	maxAlign         = 64 << 10
 	blockListSectors = 0xffff // a block list entry counts in 16 bits
 )
 

@@ -37,6 +37,16 @@ func CoreModules(fstype string) ([]string, error) {
 	return []string{"biosdisk", "part_gpt", fs, "mdraid1x"}, nil
 }
 
+// CoreELFModules returns those for Open Firmware, whose kernel reads disks by
+// itself.
+func CoreELFModules(fstype string) ([]string, error) {
+	fs, err := fileSystemModule(fstype)
+	if err != nil {
+		return nil, err
+	}
+	return []string{"part_gpt", fs}, nil
+}
+
 // Menu returns a grub.cfg with what grub-mkconfig and ostree's generator
 // (ostree admin instutil grub2-generate) make of the boot loader entries, in
 // the order given, without the drive hints that depend on the machine. It is

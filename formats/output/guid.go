@@ -14,3 +14,12 @@ func PutGUID(b []byte, g partition.GUID) {
 	binary.LittleEndian.PutUint16(b[6:], binary.BigEndian.Uint16(g[6:]))
 	copy(b[8:16], g[8:])
 }
+
+// Identifier returns g, or where that is zero, which readers refuse, an
+// identifier that is the same for all disks of the format.
+func Identifier(g partition.GUID, format string) partition.GUID {
+	if g.IsZero() {
+		return partition.DeriveGUID(nil, format)
+	}
+	return g
+}

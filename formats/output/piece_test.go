@@ -210,3 +210,13 @@ func TestPutGUID(t *testing.T) {
 		t.Errorf("% x", b)
 	}
 }
+
+func TestIdentifier(t *testing.T) {
+	g := partition.DeriveGUID(nil, "x")
+	if Identifier(g, "vdi") != g {
+		t.Error("an identifier is changed")
+	}
+	if a := Identifier(partition.GUID{}, "vdi"); a.IsZero() || a == Identifier(partition.GUID{}, "vhd") {
+		t.Errorf("zero becomes %v", a)
+	}
+}

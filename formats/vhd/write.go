@@ -63,7 +63,7 @@ func ParseSubformat(s string) (Subformat, error) {
 // Options are the optional arguments of Write. The zero value is a fixed disk.
 type Options struct {
 	Subformat Subformat
-	// UUID identifies the disk.
+	// UUID identifies the disk. Zero stands for one that all such disks share.
 	UUID partition.GUID
 	// Time is when the disk was made. Times before 2000 become its beginning.
 	Time time.Time
@@ -91,6 +91,7 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 	out := output.NewFile(f)
 	defer out.Stop()
 
+	opt.UUID = output.Identifier(opt.UUID, "vhd")
 	write := writeFixed
 	if opt.Subformat == Dynamic {
 		write = writeDynamic

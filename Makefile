@@ -1,0 +1,62 @@
+# imgbuild: see README.md. Needs Go and a network, nothing else.
+GO ?= go
+CACHE := $(CURDIR)/.cache
+BIN := bin/imgbuild
+
+.PHONY: build demo test bench fuzz lint sample samples tools clean $(BIN)
+
+build: $(BIN)
+
+# One static binary, the same bytes from the same sources.
+$(BIN):
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-s -o $@ ./cmd/imgbuild
+
+# A small real bootc image, made of Debian packages without root.
+sample: $(CACHE)/sample/index.json
+$(CACHE)/sample/index.json:
+	$(GO) run ./test/sample image -cache $(CACHE)/debian -o $(CACHE)/sample
+
+# The same for arm64, and one without bootupd's files.
+$(CACHE)/sample-arm64/index.json:
+	$(GO) run ./test/sample image -arch arm64 -cache $(CACHE)/debian -o $(CACHE)/sample-arm64
+$(CACHE)/sample-plain/index.json:
+	$(GO) run ./test/sample image -plain -cache $(CACHE)/debian -o $(CACHE)/sample-plain
+samples: sample $(CACHE)/sample-arm64/index.json $(CACHE)/sample-plain/index.json
+
+# The tools that own the formats, as packages without root.
+tools: $(CACHE)/tools/bin/ostree
+$(CACHE)/tools/bin/ostree:
+	$(GO) run ./test/sample tools -cache $(CACHE)/debian -o $(CACHE)/tools
+
+# The main job on the sample: build a disk, and boot it where there is QEMU.
+demo: build sample
+	$(BIN) --type qcow2 --output output --cache $(CACHE)/imgbuild --target-imgref registry.example.com/sample:1 oci:$(CACHE)/sample
+	@if command -v qemu-system-x86_64 >/dev/null && command -v qemu-img >/dev/null; then \
+		echo "booting output/qcow2/disk.qcow2 in QEMU; half a minute without KVM"; \
+		$(GO) run ./test/qemu/boottest -firmware bios output/qcow2/disk.qcow2; \
+	else \
+		echo "output/qcow2/disk.qcow2 is built; install qemu-system-x86 and qemu-utils to see it boot"; \
+	fi
+
+test:
+	GO=$(GO) test/run
+
+# Builds against the floor of the same image, in one run. BENCH_IMAGE is an OCI
+# layout, BENCH_PEER a program to compare with.
+BENCH_IMAGE ?= $(CACHE)/sample
+bench: build sample
+	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -max-cold 3 -max-rss 400 -max-labels 0.25 $(if $(BENCH_PEER),-peer $(BENCH_PEER))
+
+# Every fuzz target for FUZZTIME each.
+FUZZTIME ?= 1m
+fuzz:
+	GO=$(GO) test/fuzz $(FUZZTIME)
+
+lint:
+	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+
+clean:
+	rm -rf bin output $(CACHE)

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"imgbuild/blueprints"
+	"imgbuild/fault"
+	"imgbuild/formats/qcow2"
+	"imgbuild/formats/vhd"
+	"imgbuild/oci"
+	"imgbuild/pipeline"
+)
+
+// flags are those of build and plan, as typed.
+type flags struct {
+	types, kargs, kargDelete, configs              []string
+	output, rootfs, arch, chown, progress, cache   string
+	target, stateroot, seed, compression, authfile string
+	size, rootSize, freeSpace, vhdSubformat        string
+	tlsVerify, noCache, noDefaults, selinuxOff     bool
+	sigPolicy, skipBound                           bool
+	store, rpmmd, buildContainer, payload          string
+	librepo, inVM, local                           bool
+	awsName, awsBucket, awsRegion                  string
+}
+
+func newBuild() *cobra.Command {
+	f := &flags{}
+	cmd := &cobra.Command{
+		Use:   "build [flags] IMAGE",
+		Short: "Build disk images (the default command)",
+		Long: `Build disk images of the bootc container image IMAGE:
+
+  NAME[:TAG][@DIGEST]            in a registry, also as docker://NAME
+  oci:DIR[:TAG|@DIGEST]          an OCI layout directory
+  oci-archive:FILE[:TAG]         a tar of one
+
+The paths of the artefacts are those of bootc-image-builder, below --output;
+they are printed on stdout when all are complete.`,
+		Args: oneImage,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, p, err := f.prepare(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			result, err := pipeline.Build(cmd.Context(), *o, p)
+			p.finish()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), "Build complete!")
+			fmt.Fprintf(cmd.ErrOrStderr(), "Results saved in %s\n", o.Output)
+			for _, path := range result.Artefacts {
+				fmt.Fprintln(cmd.OutOrStdout(), path)
+			}
+			return nil
+		},
+	}
+	f.register(cmd.Flags())
+	return cmd
+}
+
+// register declares the flags. Those of bootc-image-builder keep their names
+// and meanings.
+func (f *flags) register(s *pflag.FlagSet) {
+	s.SortFlags = false
+	s.StringArrayVar(&f.types, "type", nil, "what to build: "+strings.Join(pipeline.Types(), ", ")+" (default: qcow2); may be repeated")
+	s.StringVar(&f.output, "output", ".", "directory for the results")
+	s.StringVar(&f.chown, "chown", "", "UID[:GID] to give the results to")
+	s.StringVar(&f.rootfs, "rootfs", "", "root file system, instead of the one the image names: ext4 or xfs")
+	s.StringVar(&f.size, "size", "", "size of the disk, such as \"20 GiB\", or min (default: 10 GiB, more where the content needs it)")
+	s.StringVar(&f.rootSize, "root-size", "", "size of the root partition")
+	s.StringVar(&f.freeSpace, "free-space", "", "free space on the root file system (default: a quarter of the content, at least 2 GiB)")
+	s.StringVar(&f.target, "target-imgref", "", "image reference that the installed system follows (default: IMAGE)")
+	s.BoolVar(&f.sigPolicy, "enforce-container-sigpolicy", false, "make the installed system verify image signatures")
+	s.StringVar(&f.stateroot, "stateroot", "", "name of the stateroot (default: default)")
+	s.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add; may be repeated")
+	s.StringArrayVar(&f.kargDelete, "karg-delete", nil, "kernel argument of the image to drop, KEY or KEY=VALUE; may be repeated")
+	s.BoolVar(&f.noDefaults, "no-default-kernel-args", false, "do not add console arguments where the image names no console")
+	s.BoolVar(&f.selinuxOff, "disable-selinux", false, "write no SELinux labels and boot with selinux=0")
+	s.BoolVar(&f.skipBound, "skip-bound-images", false, "leave the image's bound images to the first boot")
+	s.StringArrayVar(&f.configs, "config", nil, "blueprint, .toml or .json, - for stdin (default: /config.toml or /config.json, if there)")
+	s.StringVar(&f.compression, "qcow2-compression", "zlib", "compression of qcow2: none, zlib, zstd or zstd:LEVEL")
+	s.StringVar(&f.vhdSubformat, "vhd-subformat", "fixed", "kind of vhd: fixed or dynamic")
+	s.StringVar(&f.seed, "seed", "", "text that all UUIDs derive from (default: the image's digest and these flags)")
+	f.registerSource(s)
+
+	// Flags of bootc-image-builder without a meaning here.
+	s.StringVar(&f.store, "store", "", "")
+	s.StringVar(&f.rpmmd, "rpmmd", "", "")
+	s.BoolVar(&f.librepo, "use-librepo", true, "")
+	s.StringVar(&f.buildContainer, "build-container", "", "")
+	s.BoolVar(&f.inVM, "in-vm", false, "")
+	s.BoolVar(&f.local, "local", true, "")
+	s.StringVar(&f.payload, "installer-payload-ref", "", "")
+	s.StringVar(&f.awsName, "aws-ami-name", "", "")
+	s.StringVar(&f.awsBucket, "aws-bucket", "", "")
+	s.StringVar(&f.awsRegion, "aws-region", "", "")
+	for _, name := range []string{"store", "rpmmd", "use-librepo", "build-container", "in-vm", "local",
+		"installer-payload-ref", "aws-ami-name", "aws-bucket", "aws-region"} {
+		_ = s.MarkHidden(name)
+	}
+}
+
+// registerSource declares the flags that say where the image comes from.
+func (f *flags) registerSource(s *pflag.FlagSet) {
+	s.StringVar(&f.arch, "target-arch", "", "architecture of the image to take, where there are several (default: this machine's)")
+	s.StringVar(&f.cache, "cache", "", "directory for layers, kept between builds (default: the user's cache directory)")
+	s.BoolVar(&f.noCache, "no-cache", false, "keep nothing between builds")
+	s.BoolVar(&f.tlsVerify, "tls-verify", true, "verify the registry's certificate; false also allows plain HTTP")
+	s.StringVar(&f.authfile, "authfile", "", "registry credentials (default: where Podman and Docker keep them)")
+	s.StringVar(&f.progress, "progress", "auto", "auto, verbose, term or debug")
+}
+
+// needless says of the flags that are accepted for the sake of scripts why
+// there is nothing to do for them.
+func needless() [][2]string {
+	return [][2]string{
+		{"store", "imgbuild has no build store; --cache is where layers are kept"},
+		{"rpmmd", "imgbuild reads no package metadata"},
+		{"use-librepo", "imgbuild installs no packages"},
+		{"build-container", "imgbuild runs nothing in a container"},
+		{"in-vm", "imgbuild needs no privileges that a VM would have to give"},
+		{"local", "imgbuild reads the image from where its reference says"},
+	}
+}
+
+// prepare reads the flags of a command about an image.
+func (f *flags) prepare(cmd *cobra.Command, image string) (*pipeline.Options, *progress, error) {
+	o, err := f.options(cmd, image)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := newProgress(cmd, f.progress)
+	return o, p, err
+}
+
+// options turns the flags into what the pipeline takes.
+func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, error) {
+	for _, n := range needless() {
+		if cmd.Flags().Changed(n[0]) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "imgbuild: --%s is not needed: %s\n", n[0], n[1])
+		}
+	}
+	for _, name := range []string{"installer-payload-ref", "aws-ami-name", "aws-bucket", "aws-region"} {
+		if cmd.Flags().Changed(name) {
+			return nil, fault.New(fault.Unsupported, fmt.Errorf("--%s: not in this version", name), "nothing is uploaded, and no installer made; the types are "+strings.Join(pipeline.Types(), ", "))
+		}
+	}
+	o := &pipeline.Options{
+		HostArch: runtime.GOARCH, Output: f.output, Cache: f.cache, NoCache: f.noCache, TempDir: os.TempDir(),
+		Insecure: !f.tlsVerify, AuthFile: f.authfile, Getenv: os.Getenv, Target: f.target, Stateroot: f.stateroot, RootFS: f.rootfs,
+		Kargs: f.kargs, KargDelete: f.kargDelete, NoDefaults: f.noDefaults, SELinuxOff: f.selinuxOff,
+		SigPolicy: f.sigPolicy, SkipBound: f.skipBound, Seed: f.seed,
+	}
+	// Without a home directory there are no credentials to be found there.
+	o.Home, _ = os.UserHomeDir()
+	var err error
+	if o.Image, err = oci.ParseReference(image); err != nil {
+		return nil, err
+	}
+	if f.arch != "" {
+		if o.Arch, err = oci.ParseArch(f.arch); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range f.types {
+		t, err := pipeline.ParseType(name)
+		if err != nil {
+			return nil, err
+		}
+		o.Types = append(o.Types, t)
+	}
+	if f.compression == "" {
+		// A command without the flag.
+	} else if o.QCOW2.Compression, o.QCOW2.Level, err = qcow2.ParseCompression(f.compression); err != nil {
+		return nil, fault.Default(fault.Usage, fmt.Errorf("--qcow2-compression: %w", err))
+	}
+	if f.vhdSubformat != "" {
+		if o.VHD, err = vhd.ParseSubformat(f.vhdSubformat); err != nil {
+			return nil, fault.Default(fault.Usage, fmt.Errorf("--vhd-subformat: %w", err))
+		}
+	}
+	if err := f.sizes(&o.Sizes); err != nil {
+		return nil, err
+	}
+	if f.chown != "" {
+		if o.Chown, err = parseOwner(f.chown); err != nil {
+			return nil, fault.New(fault.Usage, fmt.Errorf("--chown %q: %w", f.chown, err), "numbers, as in --chown 1000:1000")
+		}
+	}
+	if !o.NoCache && o.Cache == "" {
+		if o.Cache, err = cacheDir(); err != nil {
+			return nil, err
+		}
+	}
+	return o, f.blueprints(cmd, o)
+}
+
+func (f *flags) sizes(s *pipeline.Sizes) error {
+	for _, size := range []struct {
+		flag, text string
+		value      *int64
+	}{{"size", f.size, &s.Disk}, {"root-size", f.rootSize, &s.Root}, {"free-space", f.freeSpace, &s.Free}} {
+		if size.text == "" {
+			continue
+		}
+		if size.flag == "size" && size.text == "min" {
+			s.Minimal = true
+			continue
+		}
+		n, err := blueprints.ParseSize(size.text)
+		if err != nil {
+			return fault.New(fault.Usage, fmt.Errorf("--%s: %w", size.flag, err), "")
+		}
+		*size.value = n
+	}
+	return nil
+}
+
+// parseOwner reads UID[:GID]; without a group it is that of the process.
+func parseOwner(s string) (*pipeline.Owner, error) {
+	user, group, hasGroup := strings.Cut(s, ":")
+	uid, err := strconv.ParseUint(user, 10, 31)
+	if err != nil {
+		return nil, errors.New("no user id")
+	}
+	owner := &pipeline.Owner{UID: int(uid), GID: os.Getgid()}
+	if hasGroup {
+		gid, err := strconv.ParseUint(group, 10, 31)
+		if err != nil {
+			return nil, errors.New("no group id")
+		}
+		owner.GID = int(gid)
+	}
+	return owner, nil
+}
+
+// blueprints reads the config files and applies them to the options.
+func (f *flags) blueprints(cmd *cobra.Command, o *pipeline.Options) error {
+	names := f.configs
+	if len(names) == 0 {
+		for _, name := range []string{"/config.toml", "/config.json"} {
+			if _, err := os.Stat(name); err == nil {
+				names = append(names, name)
+			}
+		}
+		if len(names) > 1 {
+			return fault.New(fault.Usage, errors.New("both /config.toml and /config.json exist"), "choose one with --config")
+		}
+	}
+	for _, name := range names {
+		text, err := readConfig(cmd.InOrStdin(), name)
+		if err != nil {
+			return fault.New(fault.Usage, fmt.Errorf("config %s: %w", name, err), "")
+		}
+		b, err := blueprints.Parse(name, text)
+		if err != nil {
+			return err
+		}
+		o.Kargs = append(o.Kargs, b.KernelAppend...)
+	}
+	return nil
+}
+
+func readConfig(stdin io.Reader, name string) ([]byte, error) {
+	r := stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		r = file
+	}
+	text, err := io.ReadAll(io.LimitReader(r, blueprints.MaxSize+1))
+	if err == nil && len(text) > blueprints.MaxSize {
+		err = fmt.Errorf("larger than %d bytes", blueprints.MaxSize)
+	}
+	return text, err
+}
+
+func oneImage(_ *cobra.Command, args []string) error {
+	switch len(args) {
+	case 1:
+		return nil
+	case 0:
+		return fault.New(fault.Usage, errors.New("no image given"), "imgbuild --type qcow2 registry.example.com/os:1")
+	}
+	return fault.New(fault.Usage, fmt.Errorf("%d images given, want one", len(args)), "flags with values take one value each; repeat --type for several types")
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"imgbuild/blueprints"
+	"imgbuild/pipeline"
+)
+
+func newInspect() *cobra.Command {
+	f := &flags{}
+	var deep, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "inspect [flags] IMAGE",
+		Short: "Say what kind of image IMAGE is, and what would be refused",
+		Long: `Say what kind of image IMAGE is, and what would be refused and why. Only the
+manifest and the config are read; --deep reads the layers too, which tell the
+kernel, the boot loaders, the root file system and the SELinux policy.`,
+		Args: oneImage,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, p, err := f.prepare(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			in, err := pipeline.Inspect(cmd.Context(), *o, deep, p)
+			p.finish()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), in)
+			}
+			return printInspection(cmd.OutOrStdout(), in)
+		},
+	}
+	cmd.Flags().BoolVar(&deep, "deep", false, "read the layers too")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	f.registerSource(cmd.Flags())
+	return cmd
+}
+
+// printInspection prints what was found out for people.
+func printInspection(out io.Writer, in *pipeline.Inspection) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%s:\t%s\n", name, value)
+		}
+	}
+	row("Image", in.Reference)
+	row("Digest", in.Digest)
+	row("Architecture", in.Arch)
+	row("Kind", in.Kind)
+	row("Version", in.Version)
+	if in.Created != 0 {
+		row("Created", time.Unix(in.Created, 0).UTC().Format(time.RFC3339))
+	}
+	if d := in.Deep; d != nil {
+		row("OS", d.OS)
+		row("Kernel", d.Kernel)
+		row("Kernel arguments", strings.Join(append(append([]string{}, d.Install.Kargs...), d.Kargs...), " "))
+		row("Root file system", d.Install.RootFS)
+		row("Stateroot", d.Install.Stateroot)
+		row("Composefs", d.Composefs)
+		row("Boots by", strings.Join(d.Bootloaders.Kinds, ", "))
+		row("EFI vendor", d.Bootloaders.Vendor)
+		row("EFI boot loader", d.Bootloaders.EFIVersion)
+		row("BIOS boot loader", d.Bootloaders.BIOSVersion)
+		policy := d.SELinux
+		if policy != "" && !d.Enforcing {
+			policy += " (permissive)"
+		}
+		row("SELinux policy", policy)
+		row("Bound images", strings.Join(d.BoundImages, ", "))
+		for _, text := range d.Warnings {
+			row("Warning", text)
+		}
+	}
+	for i, l := range in.Layers {
+		size := blueprints.FormatSize(l.Size)
+		if l.Uncompressed > 0 {
+			size += " (" + blueprints.FormatSize(l.Uncompressed) + " unpacked)"
+		}
+		if l.Base {
+			size += ", base"
+		}
+		if l.CreatedBy != "" {
+			size += ", " + shorten(l.CreatedBy, 60)
+		}
+		row(fmt.Sprintf("Layer %d", i+1), oneLine(l.Digest[:min(19, len(l.Digest))]+" "+size))
+	}
+	for _, r := range in.Refused {
+		row("Refused", oneLine(r.Reason))
+		if r.Hint != "" {
+			row("  hint", oneLine(r.Hint))
+		}
+	}
+	if len(in.Refused) == 0 && in.Deep != nil {
+		row("Refused", "nothing")
+	}
+	return w.Flush()
+}
+
+// shorten cuts a text after n characters.
+func shorten(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n]) + "…"
+	}
+	return s
+}

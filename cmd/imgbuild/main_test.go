@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/pflag"
+
+	"imgbuild/test/image"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"imgbuild": main})
+}
+
+// The promises of the command line. A script starts with a synthetic image in
+// the directory image; what it builds has no boot sector that would start.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "home", "cache"))
+			return image.New().Write(filepath.Join(e.WorkDir, "image"))
+		},
+	})
+}
+
+func TestWithBuild(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                            "",
+		"os:1":                        "build os:1",
+		"build os:1":                  "build os:1",
+		"plan os:1":                   "plan os:1",
+		"--type raw os:1":             "build --type raw os:1",
+		"--type=raw os:1":             "build --type=raw os:1",
+		"--output plan os:1":          "build --output plan os:1",
+		"-v plan os:1":                "-v plan os:1",
+		"--log-level debug plan os:1": "--log-level debug plan os:1",
+		"--no-cache os:1":             "build --no-cache os:1",
+		"--tls-verify=false os:1":     "build --tls-verify=false os:1",
+		"--local os:1":                "build --local os:1",
+		"version":                     "version",
+		"--version":                   "--version",
+		"--help":                      "--help",
+		"help build":                  "help build",
+		"completion bash":             "completion bash",
+		"--nonsense os:1":             "build --nonsense os:1",
+		"-- os:1":                     "build -- os:1",
+		"os:1 --type raw":             "build os:1 --type raw",
+	} {
+		root := newRoot(strings.NewReader(""), io.Discard, io.Discard)
+		got := withBuild(root, strings.Fields(args))
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q: %q, want %q", args, got, want)
+		}
+	}
+}
+
+// Every flag of bootc-image-builder is known, and every flag says what it does
+// in the help or why it is not needed.
+func TestFlags(t *testing.T) {
+	f := &flags{}
+	s := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.register(s)
+	for _, name := range []string{"type", "rootfs", "target-arch", "build-container", "installer-payload-ref", "config",
+		"use-librepo", "rpmmd", "local", "tls-verify", "seed", "in-vm", "no-default-kernel-args", "output", "store",
+		"chown", "progress", "aws-ami-name", "aws-bucket", "aws-region"} {
+		if s.Lookup(name) == nil {
+			t.Errorf("no flag --%s", name)
+		}
+	}
+	var silent []string
+	for _, n := range needless() {
+		silent = append(silent, n[0])
+	}
+	s.VisitAll(func(flag *pflag.Flag) {
+		refused := strings.HasPrefix(flag.Name, "aws-") || flag.Name == "installer-payload-ref"
+		if flag.Usage == "" && !slices.Contains(silent, flag.Name) && !refused {
+			t.Errorf("--%s is accepted without a word", flag.Name)
+		}
+	})
+}
+
+func TestOneLine(t *testing.T) {
+	if got := oneLine("a\nb\x1b[31m\tc"); got != "a b?[31m c" {
+		t.Errorf("%q", got)
+	}
+}
+
+// An interrupted build says so, whatever stage it was in.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	layout := filepath.Join(t.TempDir(), "image")
+	if err := image.New().Write(layout); err != nil {
+		t.Fatal(err)
+	}
+	var stderr strings.Builder
+	dir := t.TempDir()
+	code := run(ctx, []string{"--no-cache", "--output", dir, "oci:" + layout}, strings.NewReader(""), io.Discard, &stderr)
+	if code != 130 || !strings.Contains(stderr.String(), "imgbuild: interrupted") {
+		t.Errorf("exit %d: %s", code, stderr.String())
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

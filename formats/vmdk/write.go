@@ -1,0 +1,232 @@
+// Package vmdk writes a virtual disk as a stream-optimized VMware disk image, the
+// kind that vSphere, ovftool and AWS import.
+//
+// Specification: VMware, "Virtual Disk Format 5.0" (2011), "Stream-Optimized
+// Compressed Sparse Extents". Written is header version 3 with grains of 64 KiB,
+// compressed with a zlib wrapper (RFC 1950) as all programs do though the
+// specification names RFC 1951, and the grain directory behind the data. The file
+// is one stream, front to back:
+//
+//	header, descriptor, padding up to 64 KiB
+//	grains that are not zero, and behind those of each 32 MiB a grain table
+//	grain directory
+//	footer
+//	end-of-stream marker
+package vmdk
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"imgbuild/disk"
+	"imgbuild/fault"
+	"imgbuild/formats/output"
+	"imgbuild/partition"
+)
+
+// MaxSize is the largest disk in bytes: the limit of vSphere.
+const MaxSize = 62 << 40
+
+// maxSectors bounds the file: offsets in it have 32 bits.
+const maxSectors = 1 << 32
+
+// Options are the optional arguments of Write. The zero value is a disk for a
+// SCSI controller.
+type Options struct {
+	Adapter Adapter
+	// UUID is what the content identifier derives from. Zero stands for one that
+	// all such disks share.
+	UUID partition.GUID
+	// Progress is called now and then, from one goroutine at a time, with the
+	// number of bytes done of all that img.Data(64 KiB) yields. It may be nil.
+	Progress func(done int64)
+}
+
+// Info is what was written.
+type Info struct {
+	Size      int64 // of the file in bytes
+	Capacity  int64 // of the disk in bytes
+	Populated int64 // bytes of the disk that are not left out
+}
+
+// Capacity returns the size in bytes of the disk that Write makes of one of size
+// bytes: whole grains, as the specification wants it.
+func Capacity(size int64) int64 { return divUp(size, grainSize) * grainSize }
+
+// Write writes img to f, a new empty file, and makes it durable. The bytes are
+// a function of the content of img and the options. The size of the disk is
+// rounded up to a multiple of 64 KiB.
+//
+// An error of the file carries a class of package fault; f is then in no
+// defined state, and has no footer.
+func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error {
+	out := output.NewFile(f)
+	defer out.Stop()
+	s := output.NewStream(out, 0)
+	if _, err := Stream(ctx, img, s, opt); err != nil {
+		return err
+	}
+	if err := s.Flush(); err != nil {
+		return err
+	}
+	return out.Sync()
+}
+
+// Stream writes img to w as Write does. An error of w comes back as it is.
+func Stream(ctx context.Context, img *disk.Image, w io.Writer, opt Options) (Info, error) {
+	if err := ctx.Err(); err != nil {
+		return Info{}, err
+	}
+	if err := check(img.Size(), opt); err != nil {
+		return Info{}, err
+	}
+	s := &stream{w: w, directory: make([]uint32, divUp(img.Size(), tableGrains*grainSize)), at: -1}
+	capacity := Capacity(img.Size()) / sectorSize
+	if err := s.writeHead(capacity, opt); err != nil {
+		return Info{}, err
+	}
+	if err := s.writeGrains(ctx, img, opt.Progress); err != nil {
+		return Info{}, err
+	}
+	if err := s.writeTail(capacity); err != nil {
+		return Info{}, err
+	}
+	return Info{Size: s.sector * sectorSize, Capacity: capacity * sectorSize, Populated: s.grains * grainSize}, nil
+}
+
+func check(size int64, opt Options) error {
+	switch {
+	case opt.Adapter < LSILogic || opt.Adapter > BusLogic:
+		return fault.New(fault.Usage, fmt.Errorf("vmdk: %v is not known", opt.Adapter), "use lsilogic, ide or buslogic")
+	case size == 0:
+		// A capacity of zero means that there is only a descriptor.
+		return fault.New(fault.Unsupported, errors.New("vmdk: a disk of no bytes"), "")
+	case size > MaxSize:
+		return fault.New(fault.Unsupported, fmt.Errorf("vmdk: a disk of %d bytes, more than the %d of vSphere", size, int64(MaxSize)), "")
+	}
+	return nil
+}
+
+// stream is the state of an image that is being written.
+type stream struct {
+	w         io.Writer
+	sector    int64 // where the next byte goes
+	grains    int64 // written so far
+	directory []uint32
+	table     [tableGrains]uint32 // that grains are added to
+	at        int64               // its index in directory, or -1
+}
+
+// write writes whole sectors.
+func (s *stream) write(b []byte) error {
+	if s.sector += int64(len(b)) / sectorSize; s.sector > maxSectors {
+		return fault.New(fault.Unsupported, fmt.Errorf("vmdk: more than %d bytes of compressed data", int64(maxSectors*sectorSize)), "make a smaller disk, or use another format")
+	}
+	_, err := s.w.Write(b)
+	return err
+}
+
+func (s *stream) writeHead(capacity int64, opt Options) error {
+	b := make([]byte, overhead*sectorSize)
+	head := header{Capacity: capacity, DirectoryAt: directoryAtEnd}
+	copy(b, head.encode())
+	copy(b[descriptorAt*sectorSize:], descriptor(capacity, opt.Adapter, output.Identifier(opt.UUID, "vmdk")))
+	return s.write(b)
+}
+
+// writeGrains writes the grains and their tables.
+func (s *stream) writeGrains(ctx context.Context, img *disk.Image, progress func(int64)) error {
+	slots := newBatches()
+	deflaters := make([]*deflater, output.Workers(len(slots)))
+	for i := range deflaters {
+		var err error
+		if deflaters[i], err = newDeflater(); err != nil {
+			return err
+		}
+	}
+	cutter := output.NewCutter(img, grainSize, batchSize)
+	defer cutter.Stop()
+
+	done := int64(0)
+	err := output.Run(ctx, slots, output.Stages[*batch]{
+		Fill: func(b *batch) bool { return cutter.Next(&b.Piece) },
+		Work: func(worker int, b *batch) error { return b.compress(img, deflaters[worker]) },
+		Emit: func(b *batch) error {
+			for _, g := range b.grains {
+				if err := s.add(g); err != nil {
+					return err
+				}
+			}
+			if done += b.size; progress != nil {
+				progress(done)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return s.finishTable()
+}
+
+// add writes a grain.
+func (s *stream) add(g grain) error {
+	if at := g.number / tableGrains; at != s.at {
+		if err := s.finishTable(); err != nil {
+			return err
+		}
+		s.at = at
+	}
+	s.table[g.number%tableGrains] = uint32(s.sector)
+	s.grains++
+	return s.write(g.data)
+}
+
+// finishTable writes the grain table, if there is one.
+func (s *stream) finishTable() error {
+	if s.at < 0 {
+		return nil
+	}
+	at, err := s.writeMetadata(markerTable, encodeUint32s(s.table[:]))
+	s.directory[s.at] = at
+	s.table, s.at = [tableGrains]uint32{}, -1
+	return err
+}
+
+// writeTail writes everything behind the grains.
+func (s *stream) writeTail(capacity int64) error {
+	at, err := s.writeMetadata(markerDirectory, encodeUint32s(s.directory))
+	if err != nil {
+		return err
+	}
+	foot := header{Capacity: capacity, DirectoryAt: uint64(at)}
+	if _, err := s.writeMetadata(markerFooter, foot.encode()); err != nil {
+		return err
+	}
+	return s.write(marker(markerEnd, 0))
+}
+
+// writeMetadata writes whole sectors with their marker, and returns the sector
+// that they begin at.
+func (s *stream) writeMetadata(t markerType, b []byte) (uint32, error) {
+	if err := s.write(marker(t, len(b)/sectorSize)); err != nil {
+		return 0, err
+	}
+	at := uint32(s.sector)
+	return at, s.write(b)
+}
+
+// encodeUint32s encodes a table, padded to whole sectors.
+func encodeUint32s(values []uint32) []byte {
+	b := make([]byte, divUp(int64(4*len(values)), sectorSize)*sectorSize)
+	for i, v := range values {
+		binary.LittleEndian.PutUint32(b[4*i:], v)
+	}
+	return b
+}
+
+func divUp(n, d int64) int64 { return (n + d - 1) / d }

@@ -1,0 +1,311 @@
+package pipeline
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+
+	"imgbuild/bootc"
+	"imgbuild/bootloader"
+	"imgbuild/composefs"
+	"imgbuild/content"
+	"imgbuild/filesystem/fat"
+	"imgbuild/ostree"
+	"imgbuild/tree"
+)
+
+// disks are the trees of the file systems on the disk, finished but for their
+// sizes.
+type disks struct {
+	sysroot    *ostree.Sysroot
+	boot       *bootloader.Result // nil without a boot loader
+	caps       *bootloader.Capabilities
+	commit     tree.Sum
+	refs       []string
+	kargs      []string
+	stateroot  string
+	rootFS     string
+	origin     string
+	fileSystem fileSystems
+	time       int64
+}
+
+// fileSystems are the identifiers of the disk's file systems.
+type fileSystems struct {
+	bootUUID, rootUUID, espID string
+}
+
+// deploy makes the disk trees: an ostree repository with the image in it, its
+// deployment, and the boot loader.
+func deploy(s *source, sys *system, o *Options, id identity, p Progress) (*disks, error) {
+	p.Stage("deploy", 0)
+	d := &disks{stateroot: o.Stateroot}
+	if d.stateroot == "" {
+		d.stateroot = sys.facts.Install.Stateroot
+	}
+	if d.stateroot == "" {
+		d.stateroot = "default"
+	}
+	switch {
+	case o.RootFS != "":
+		d.rootFS = o.RootFS
+	case sys.facts.Install.RootFSType != "":
+		d.rootFS = sys.facts.Install.RootFSType
+	default:
+		d.rootFS = defaultRootFS
+		p.Note("the image names no root file system; it gets " + defaultRootFS)
+	}
+	if refused := sys.refusals(o); len(refused) > 0 {
+		return nil, refused[0]
+	}
+	target, err := newTarget(o, sys.facts)
+	if err != nil {
+		return nil, err
+	}
+	d.origin = target.origin
+	if target.warning != "" {
+		p.Warn(target.warning)
+	}
+	var dated bool
+	if d.time, dated = ostree.Created(s.image.Manifest, s.image.Config); !dated {
+		p.Note("the image has no creation time; its commit gets 1970-01-01")
+	}
+	var bootable bool
+	if d.caps, bootable, err = detectBootloader(sys, o); err != nil {
+		return nil, err
+	}
+	d.identify(id)
+	if bootable {
+		if d.boot, err = d.installBootloader(sys, o); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.importImage(s, sys, target); err != nil {
+		return nil, err
+	}
+	if err := d.install(s, sys, o, target); err != nil {
+		return nil, err
+	}
+	labelDisk(d, sys.labels)
+	return d, nil
+}
+
+// identify derives the identifiers of the file systems, which are on the kernel
+// command line and in the boot loader's files.
+func (d *disks) identify(id identity) {
+	d.fileSystem = fileSystems{
+		bootUUID: id.guid("boot file system").String(),
+		rootUUID: id.guid("root file system").String(),
+		espID:    fat.UUID(id.volumeID("esp")),
+	}
+}
+
+// importImage puts the layers and the merged commit into the repository, which
+// has the base already.
+func (d *disks) importImage(s *source, sys *system, t target) (err error) {
+	c := &ostree.Container{
+		Manifest: s.image.Manifest, Config: s.image.Config, ManifestDigest: s.image.ManifestDigest,
+		ImageRef: t.imageRef, Merged: sys.merged, Created: d.time,
+		// bootc gives layer commits the time of the installation. Any time will
+		// do, and the image's makes equal disks of equal images.
+		LayerTime: d.time,
+	}
+	if sys.base != nil {
+		c.Parent = sys.base.Commit
+	}
+	for i, l := range s.layers {
+		layer := ostree.ContainerLayer{Digest: l.Digest}
+		if i < s.base {
+			layer.Commit = sys.base.Layers[i]
+		} else {
+			layer.Tree = sys.layers[i-s.base]
+		}
+		c.Layers = append(c.Layers, layer)
+	}
+	if d.commit, err = sys.repo.AddContainer(c); err != nil {
+		return fmt.Errorf("import into the repository: %w", err)
+	}
+	d.refs = append(d.refs, "ostree/1/1/0", ostree.ImageRef(t.imageRef))
+	for _, l := range s.layers {
+		d.refs = append(d.refs, ostree.BlobRef(l.Digest))
+	}
+	return nil
+}
+
+// install deploys the commit and adds what bootc adds to a deployment.
+func (d *disks) install(s *source, sys *system, o *Options, t target) error {
+	k := sys.facts.Kernel
+	d.kargs = d.kernelArguments(sys.facts, o)
+	cfs, err := composefs.Ostree(sys.merged, composefs.Options{})
+	if err != nil {
+		return fmt.Errorf("composefs image: %w", err)
+	}
+	options := &ostree.DeployOptions{
+		Stateroot: d.stateroot, Commit: d.commit, Tree: sys.merged, Origin: t.origin,
+		Title: title(sys.facts), Kargs: d.kargs,
+		KernelVersion: k.Version, Vmlinuz: k.Vmlinuz, Initramfs: k.Initramfs,
+		DeviceTree: k.DeviceTree, HMAC: k.HMAC, Aboot: k.Aboot,
+		Composefs: cfs, SeparateBoot: true, Time: d.time,
+		RepoConfig: ostree.Config{Bootloader: "none", BLSAppendExceptDefault: sys.facts.Install.BLSAppendExceptDefault},
+	}
+	if d.boot != nil {
+		options.RepoConfig.Bootloader = d.boot.RepoBootloader
+	}
+	if d.sysroot, err = ostree.Deploy(sys.repo, options); err != nil {
+		return fmt.Errorf("deploy: %w", err)
+	}
+	if d.boot != nil {
+		if err := d.writeBootFiles(); err != nil {
+			return err
+		}
+	}
+	if err := d.writeFstab(); err != nil {
+		return err
+	}
+	aleph, err := d.aleph(s, sys, t)
+	if err != nil {
+		return err
+	}
+	f := tree.NewFile(0o644, content.Bytes(aleph))
+	f.Mtime = d.time
+	d.sysroot.Root.Set(".bootc-aleph.json", f)
+	for _, root := range []*tree.Inode{d.sysroot.Root, d.sysroot.Boot} {
+		if root == d.sysroot.Root && d.rootFS != "ext4" {
+			continue
+		}
+		lost := tree.NewDir(0o700)
+		lost.Mtime = d.time
+		root.Set("lost+found", lost)
+	}
+	return nil
+}
+
+// kernelArguments returns the kernel command line without ostree=.
+func (d *disks) kernelArguments(facts *bootc.Image, o *Options) []string {
+	spec := bootc.KargSpec{
+		Root: []string{"root=UUID=" + d.fileSystem.rootUUID, "rw"},
+		Boot: []string{"boot=UUID=" + d.fileSystem.bootUUID},
+		// As with image-builder, which installs to a file system it made.
+		CLI: o.Kargs, CLILast: true, CLIDeletes: o.KargDelete,
+		SELinuxOff: o.SELinuxOff && facts.SELinuxType != "",
+		Install:    facts.Install.Kargs, Deletes: facts.Install.KargDeletes,
+		KargsD: facts.Kargs,
+	}
+	if d := facts.Install.DiscoverablePartitions; d != nil && *d {
+		spec.Root = []string{"rw"} // the type of the root partition says the rest
+	}
+	if m := facts.Install.RootMountSpec; m != nil {
+		spec.Root = mountArgument("root", *m, "rw")
+	}
+	if m := facts.Install.BootMountSpec; m != nil {
+		spec.Boot = mountArgument("boot", *m)
+	}
+	if !o.NoDefaults {
+		spec.Defaults = []string{"rw", "console=tty0", "console=ttyS0"}
+	}
+	return bootc.Kargs(spec)
+}
+
+// mountArgument returns key=spec, or nothing where the image suppresses it with
+// an empty spec, and what goes with it.
+func mountArgument(key, spec string, more ...string) []string {
+	if spec == "" {
+		return more
+	}
+	return append([]string{key + "=" + spec}, more...)
+}
+
+// merge puts the entries of the directory from into the directory to.
+func merge(to, from *tree.Inode, p string) error {
+	for _, e := range from.Entries() {
+		old := to.Child(e.Name)
+		switch {
+		case old == nil:
+			to.Set(e.Name, e.Inode)
+		case old.IsDir() && e.Inode.IsDir():
+			if err := merge(old, e.Inode, path.Join(p, e.Name)); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("%s: written twice", path.Join(p, e.Name))
+		}
+	}
+	return nil
+}
+
+// writeFstab adds the line that bootc install writes for a /boot file system of
+// its own. Other lines that the image has stay.
+func (d *disks) writeFstab() error {
+	var text []byte
+	if old := d.sysroot.Etc.Child("fstab"); old != nil && old.IsFile() {
+		b, err := old.Content.ReadAll(1 << 20)
+		if err != nil {
+			return fmt.Errorf("/etc/fstab: %w", err)
+		}
+		text = withoutMount(b, "/boot")
+	}
+	text = append(text, "UUID="+d.fileSystem.bootUUID+" /boot auto ro 0 0\n"...)
+	f := tree.NewFile(0o644, content.Bytes(text))
+	f.Mtime = d.time
+	d.sysroot.Etc.Set("fstab", f)
+	return nil
+}
+
+// withoutMount returns the lines of an fstab that mount something elsewhere, or
+// nothing when it has only comments.
+func withoutMount(fstab []byte, mountpoint string) []byte {
+	var kept []byte
+	mounts := false
+	for line := range bytes.Lines(fstab) {
+		fields := strings.Fields(string(line))
+		comment := len(fields) == 0 || strings.HasPrefix(fields[0], "#")
+		if !comment && len(fields) > 1 && path.Clean(fields[1]) == mountpoint {
+			continue
+		}
+		mounts = mounts || !comment
+		kept = append(kept, line...)
+	}
+	if !mounts {
+		return nil
+	}
+	if kept[len(kept)-1] != '\n' {
+		kept = append(kept, '\n')
+	}
+	return kept
+}
+
+// aleph returns the record of the installation that bootc leaves in the
+// physical root. What bootc takes from the machine it runs on is taken from the
+// image here, as nothing else is known of that machine; and the image is named by
+// the target, as a disk must not depend on where its image was read from.
+func (d *disks) aleph(s *source, sys *system, t target) ([]byte, error) {
+	record := map[string]any{
+		"digest":       s.image.ManifestDigest,
+		"image":        t.name,
+		"kernel":       sys.facts.Kernel.Version,
+		"selinux":      "disabled",
+		"target-image": t.name,
+		"timestamp":    nil,
+		"version":      nil,
+	}
+	labels := s.image.Labels
+	if len(labels) > 0 {
+		record["labels"] = labels
+	}
+	if sys.labels != nil {
+		record["selinux"] = "enabled"
+	} else if sys.facts.SELinuxType != "" {
+		record["selinux"] = "force-target-disabled"
+	}
+	if created := labels["org.opencontainers.image.created"]; created != "" {
+		record["timestamp"] = created
+	}
+	for _, key := range []string{"version", "org.opencontainers.image.version"} {
+		if v := labels[key]; v != "" {
+			record["version"] = v
+		}
+	}
+	return json.Marshal(record)
+}

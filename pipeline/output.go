@@ -1,0 +1,142 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"imgbuild/fault"
+)
+
+// artefact is an output file that is being written. It has a temporary name in
+// its own directory until it is complete.
+type artefact struct {
+	path string // the final name
+	temp string
+	file *os.File
+	dirs []string // made for it, outermost first
+}
+
+// createArtefact opens a new file for the final name path.
+func createArtefact(path string) (*artefact, error) {
+	a := &artefact{path: path}
+	dir := filepath.Dir(path)
+	if err := a.mkdirs(dir); err != nil {
+		a.discard()
+		return nil, outputError(err)
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		a.discard()
+		return nil, outputError(fmt.Errorf("%s: exists and is no regular file", path))
+	}
+	if err := a.open(dir); err != nil {
+		a.discard()
+		return nil, outputError(err)
+	}
+	return a, nil
+}
+
+// open creates the temporary file. Unlike os.CreateTemp it leaves the mode to
+// the umask, as any program that creates a file for its user does.
+func (a *artefact) open(dir string) (err error) {
+	for n := range 1000 {
+		a.temp = filepath.Join(dir, fmt.Sprintf(".%s.%d.part", filepath.Base(a.path), n))
+		a.file, err = os.OpenFile(a.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
+		a.file, a.temp = nil, ""
+	}
+	return err
+}
+
+// mkdirs makes the directory and its parents, and remembers which were new.
+func (a *artefact) mkdirs(dir string) error {
+	if info, err := os.Stat(dir); err == nil {
+		if !info.IsDir() {
+			return &fs.PathError{Op: "mkdir", Path: dir, Err: errors.New("not a directory")}
+		}
+		return nil
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := a.mkdirs(parent); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(dir, 0o777)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		a.dirs = append(a.dirs, dir)
+	}
+	return err
+}
+
+// commit makes the content durable and gives the file its final name.
+func (a *artefact) commit(owner *Owner) error {
+	if owner != nil {
+		if err := a.file.Chown(owner.UID, owner.GID); err != nil {
+			return outputError(fmt.Errorf("chown: %w", err))
+		}
+		for _, dir := range a.dirs {
+			if err := os.Chown(dir, owner.UID, owner.GID); err != nil {
+				return outputError(fmt.Errorf("chown: %w", err))
+			}
+		}
+	}
+	if err := a.file.Sync(); err != nil {
+		return outputError(err)
+	}
+	if err := a.file.Close(); err != nil {
+		return outputError(err)
+	}
+	if err := os.Rename(a.temp, a.path); err != nil {
+		return outputError(err)
+	}
+	a.file, a.temp, a.dirs = nil, "", nil
+	syncDir(filepath.Dir(a.path))
+	return nil
+}
+
+// discard removes what is there of the artefact, and the directories made for
+// it. After commit it does nothing.
+func (a *artefact) discard() {
+	if a.file != nil {
+		a.file.Close()
+		a.file = nil
+	}
+	if a.temp != "" {
+		os.Remove(a.temp)
+		a.temp = ""
+	}
+	for i := len(a.dirs) - 1; i >= 0; i-- {
+		os.Remove(a.dirs[i]) // stays when something else is in it
+	}
+	a.dirs = nil
+}
+
+// syncDir makes a rename durable, where the system can. The file is complete
+// either way, so a failure is no reason to fail.
+func syncDir(dir string) {
+	if d, err := os.Open(dir); err == nil {
+		_ = d.Sync()
+		d.Close()
+	}
+}
+
+// outputError classes an error that came from writing a result.
+func outputError(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fault.New(fault.NoSpace, err, "free some space there, or choose another place with --output, --cache or TMPDIR")
+	}
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fault.New(fault.Output, err, "choose a directory you may write to with --output")
+	}
+	return fault.Default(fault.Output, err)
+}

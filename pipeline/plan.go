@@ -1,0 +1,152 @@
+package pipeline
+
+import (
+	"context"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"imgbuild/ostree"
+)
+
+// Plan says what a build makes. Its JSON form is what `imgbuild plan` prints
+// and what is left beside the artefacts as manifest-TYPES.json.
+type Plan struct {
+	Tool        string    `json:"tool"`
+	Image       PlanImage `json:"image"`
+	Target      string    `json:"target"` // container-image-reference of the origin
+	Stateroot   string    `json:"stateroot"`
+	Commit      string    `json:"commit"` // checksum of the deployed ostree commit
+	Refs        []string  `json:"refs"`
+	Kernel      string    `json:"kernel"`
+	Kargs       []string  `json:"kargs"` // without ostree=
+	Composefs   string    `json:"composefs"`
+	SELinux     string    `json:"selinux,omitempty"` // policy type the disk is labelled by
+	Bootloaders []string  `json:"bootloaders"`
+	Disk        PlanDisk  `json:"disk"`
+	Artefacts   []string  `json:"artefacts"` // paths below the output directory
+	Warnings    []string  `json:"warnings,omitempty"`
+}
+
+// PlanImage is the image a disk is made of.
+type PlanImage struct {
+	Reference string      `json:"reference"`
+	Digest    string      `json:"digest"`
+	Arch      string      `json:"architecture"`
+	Version   string      `json:"version,omitempty"`
+	OS        string      `json:"os,omitempty"`
+	Layers    []PlanLayer `json:"layers"`
+}
+
+// PlanLayer is a layer of the image; sizes are in bytes.
+type PlanLayer struct {
+	Digest       string `json:"digest"`
+	DiffID       string `json:"diff_id"`
+	Size         int64  `json:"size"`
+	Uncompressed int64  `json:"uncompressed"`
+}
+
+// PlanDisk is the disk; sizes and offsets are in bytes.
+type PlanDisk struct {
+	Table      string          `json:"table"`
+	ID         string          `json:"id"`
+	Size       int64           `json:"size"`
+	SectorSize int             `json:"sector_size"`
+	Partitions []PlanPartition `json:"partitions"`
+}
+
+// PlanPartition is a partition of the disk.
+type PlanPartition struct {
+	Number     int    `json:"number"`
+	Name       string `json:"name"`
+	Type       string `json:"type"`
+	ID         string `json:"id"`
+	Start      int64  `json:"start"`
+	Size       int64  `json:"size"`
+	FileSystem string `json:"file_system,omitempty"`
+	Label      string `json:"label,omitempty"`
+	UUID       string `json:"uuid,omitempty"`
+	Mount      string `json:"mount,omitempty"`
+	Needed     int64  `json:"needed,omitempty"` // the least that holds the content, of root
+}
+
+// describe returns the plan of a build.
+func describe(s *source, sys *system, d *disks, l *layout, o *Options) *Plan {
+	p := &Plan{
+		Tool: "imgbuild " + Version(),
+		Image: PlanImage{
+			Reference: o.Image.String(), Digest: s.image.ManifestDigest, Arch: o.Arch,
+			Version: s.image.Labels["org.opencontainers.image.version"], OS: title(sys.facts),
+		},
+		Target: d.origin, Stateroot: d.stateroot, Commit: ostree.Hex(d.commit), Refs: d.refs,
+		Kernel: sys.facts.Kernel.Version, Kargs: d.kargs, Composefs: string(sys.facts.Composefs),
+		Bootloaders: []string{},
+		Disk:        PlanDisk{Table: "gpt", ID: l.table.DiskID.String(), Size: l.table.Size, SectorSize: sectorSize},
+	}
+	for i, layer := range s.layers {
+		p.Image.Layers = append(p.Image.Layers, PlanLayer{layer.Digest, layer.DiffID, s.image.Layers[i].Size, layer.Size})
+	}
+	if sys.labels != nil {
+		p.SELinux = sys.facts.SELinuxType
+	}
+	if d.boot != nil {
+		p.Bootloaders = bootNames(d.caps)
+		p.Warnings = append(p.Warnings, d.boot.Warnings...)
+	}
+	for i, q := range l.planned {
+		at := l.table.Partitions[i]
+		out := PlanPartition{
+			Number: i + 1, Name: q.name, Type: at.Type.String(), ID: at.ID.String(), Start: at.Start, Size: at.Size,
+			FileSystem: q.fs, Label: q.label, Mount: q.mount,
+		}
+		switch q.role {
+		case roleESP:
+			out.UUID = d.fileSystem.espID
+		case roleBoot:
+			out.UUID = d.fileSystem.bootUUID
+		case roleRoot:
+			out.UUID, out.Needed = d.fileSystem.rootUUID, l.rootNeed
+		}
+		p.Disk.Partitions = append(p.Disk.Partitions, out)
+	}
+	for _, t := range o.Types {
+		p.Artefacts = append(p.Artefacts, t.path())
+	}
+	return p
+}
+
+// manifestPath returns the name bootc-image-builder gives the record of a build.
+func manifestPath(o *Options) string {
+	var names []string
+	for _, t := range o.Types {
+		names = append(names, string(t))
+	}
+	return filepath.Join(o.Output, "manifest-"+strings.Join(names, "-")+".json")
+}
+
+// Version returns the version of the module, or of the commit it was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "devel"
+}
+
+// MakePlan does all of a build but writing: it says what Build would make.
+func MakePlan(ctx context.Context, o Options, p Progress) (*Plan, error) {
+	b, err := prepare(ctx, &o, p)
+	if err != nil {
+		return nil, err
+	}
+	defer b.source.close()
+	return b.plan, nil
+}

@@ -1,0 +1,53 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"imgbuild/bootc"
+	"imgbuild/fault"
+	"imgbuild/tree"
+)
+
+// diskYAML are the places of an image's own disk layout, the first one winning.
+var diskYAML = []string{"usr/lib/image-builder/bootc/disk.yaml", "usr/lib/bootc-image-builder/disk.yaml"}
+
+// refusals are what the image asks for and imgbuild cannot do, the reason to
+// give first coming first.
+func (sys *system) refusals(o *Options) []error {
+	var list []error
+	refuse := func(hint, format string, args ...any) {
+		list = append(list, fault.New(fault.Unsupported, fmt.Errorf(format, args...), hint))
+	}
+	switch m := sys.facts.Composefs; m {
+	case bootc.ComposefsVerity, bootc.ComposefsSigned:
+		refuse("enabled = yes in prepare-root.conf, in the image and its initramfs, works",
+			"prepare-root.conf asks for composefs with fs-verity (enabled = %s), which imgbuild does not write yet", m)
+	}
+	for _, p := range diskYAML {
+		if tree.Lookup(sys.merged, p) != nil {
+			refuse("remove the file from the image to get the default layout",
+				"the image brings a disk layout of its own (/%s), which imgbuild does not apply yet", p)
+			break
+		}
+	}
+	if fs := sys.facts.Install.RootFSType; o.RootFS == "" && fs != "" {
+		if err := checkRootFS(fs, "the image's install config"); err != nil {
+			list = append(list, err)
+		}
+	}
+	if b := sys.facts.Install.Block; len(b) > 0 && !slices.Contains(b, "direct") {
+		refuse(`add "direct" to block in the image's install config`,
+			"the image's install config allows only block setup %s, and imgbuild writes direct ones", strings.Join(b, ", "))
+	}
+	if n := len(sys.facts.BoundImages); n > 0 && !o.SkipBound {
+		refuse("with --skip-bound-images the first boot has to pull them",
+			"the image binds %d other images (%s), which imgbuild cannot place: that takes a container storage which only podman can fill",
+			n, summary(sys.facts.BoundImages, 3))
+	}
+	if _, _, err := detectBootloader(sys, o); err != nil {
+		list = append(list, err)
+	}
+	return list
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"archive/tar"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// tool is a program that gets a wrapper of its name.
+type tool struct {
+	path string // in its package
+	// prepare is shell code that runs before the program; $root is the
+	// directory of the packages.
+	prepare string
+}
+
+// grubModules lets grub-mkimage find the modules of the packages. A directory
+// that the caller gives comes later and wins.
+const grubModules = `set -- -d "$root/usr/lib/grub/i386-pc" "$@"
+`
+
+// mkfsConfig makes mke2fs independent of the machine's configuration.
+const mkfsConfig = `export MKE2FS_CONFIG="$root/etc/mke2fs.conf"
+`
+
+// tools are the programs by package.
+var tools = []struct {
+	pkg   string
+	tools []tool
+}{
+	{"ostree", []tool{{path: "usr/bin/ostree"}}},
+	{"composefs", []tool{{path: "usr/bin/mkcomposefs"}, {path: "usr/bin/composefs-info"}}},
+	{"fsverity", []tool{{path: "usr/bin/fsverity"}}},
+	{"grub-common", nil},
+	{"grub2-common", []tool{{path: "usr/bin/grub-mkimage", prepare: grubModules}, {path: "usr/bin/grub-editenv"},
+		{path: "usr/bin/grub-script-check"}, {path: "usr/bin/grub-file"}, {path: "usr/bin/grub-fstest"}}},
+	{"grub-pc-bin", nil},
+	{"selinux-utils", []tool{{path: "usr/sbin/matchpathcon"}, {path: "usr/sbin/sefcontext_compile"},
+		{path: "usr/sbin/selabel_lookup"}}},
+	{"policycoreutils", []tool{{path: "usr/sbin/setfiles"}}},
+	// Two policies, for the tests of look-ups in them.
+	{"selinux-policy-default", nil},
+	{"selinux-policy-mls", nil},
+	{"squashfs-tools", []tool{{path: "usr/bin/mksquashfs"}, {path: "usr/bin/unsquashfs"}}},
+	{"erofs-utils", []tool{{path: "usr/bin/mkfs.erofs"}, {path: "usr/bin/fsck.erofs"}, {path: "usr/bin/dump.erofs"}}},
+	{"e2fsprogs", []tool{{path: "usr/sbin/e2fsck"}, {path: "usr/sbin/debugfs"}, {path: "usr/sbin/dumpe2fs"},
+		{path: "usr/sbin/mke2fs", prepare: mkfsConfig}, {path: "usr/bin/lsattr"}}},
+	{"xfsprogs", []tool{{path: "usr/sbin/mkfs.xfs"}, {path: "usr/sbin/xfs_repair"}, {path: "usr/sbin/xfs_db"}}},
+	{"btrfs-progs", []tool{{path: "usr/bin/btrfs"}, {path: "usr/sbin/mkfs.btrfs"}}},
+	{"dosfstools", []tool{{path: "usr/sbin/mkfs.fat"}, {path: "usr/sbin/fsck.fat"}}},
+	{"mtools", []tool{{path: "usr/bin/mtools"}, {path: "usr/bin/mdir"}, {path: "usr/bin/mcopy"}, {path: "usr/bin/mtype"},
+		{path: "usr/bin/minfo"}, {path: "usr/bin/mattrib"}}},
+	{"gdisk", []tool{{path: "usr/sbin/sgdisk"}}},
+	{"cpio", []tool{{path: "usr/bin/cpio"}}},
+	{"kmod", []tool{{path: "usr/sbin/modprobe"}, {path: "usr/sbin/depmod"}}},
+}
+
+// toolsDrop is what the packages depend on for other programs than these.
+var toolsDrop = []string{"perl", "python3", "python3-dbus", "gettext-base", "gpg", "gpg-agent", "gpgsm", "libicu78",
+	"libc-gconv-modules-extra", "openssl-provider-legacy", "logsave", "dmsetup", "linux-base"}
+
+// toolsDropDirs are left out of their packages.
+var toolsDropDirs = []string{"usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/bug",
+	"usr/share/lintian", "usr/share/bash-completion", "usr/share/zsh", "usr/share/grub", "var", "dev", "run"}
+
+// toolsMark is the file by which a directory of tools is known.
+const toolsMark = ".imgbuild-tools"
+
+// The tools are for Linux on amd64, which is all that it takes to run them: each
+// wrapper starts the packages' own dynamic loader with their own libraries.
+const (
+	toolsTriplet = "x86_64-linux-gnu"
+	toolsLoader  = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+)
+
+// buildTools makes a directory with bin/TOOL and the packages below root.
+func buildTools(ctx context.Context, o options) error {
+	start := time.Now()
+	if o.arch != "amd64" {
+		return fmt.Errorf("tools are made for amd64 only")
+	}
+	if err := replaceable(o.out, toolsMark); err != nil {
+		return err
+	}
+	archive, err := openArchive(ctx, o)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, t := range tools {
+		names = append(names, t.pkg)
+	}
+	packages, err := archive.Resolve(names, toolsDrop)
+	if err != nil {
+		return err
+	}
+	debs, err := archive.Fetch(ctx, packages)
+	if err != nil {
+		return err
+	}
+	progress("unpacking %d packages", len(debs))
+	root, err := readPackages(ctx, debs, func(p string) bool { return !underAny(p, toolsDropDirs) })
+	if err != nil {
+		return err
+	}
+	if err := addFileContexts(root); err != nil {
+		return err
+	}
+	// Of base-files, but all that is needed of it.
+	root.symlink("lib64", "usr/lib64")
+	// Complete before anything is written: all libraries of all tools.
+	if err := checkTools(root); err != nil {
+		return err
+	}
+	part := filepath.Clean(o.out) + ".part"
+	if err := os.RemoveAll(part); err != nil {
+		return err
+	}
+	defer os.RemoveAll(part)
+	if err := extract(root, filepath.Join(part, "root")); err != nil {
+		return err
+	}
+	n, err := writeWrappers(filepath.Join(part, "bin"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(part, toolsMark), []byte(packageList(packages)), 0o644); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(o.out); err != nil {
+		return err
+	}
+	if err := os.Rename(part, o.out); err != nil {
+		return err
+	}
+	progress("%s: %d tools of %d packages, made in %.1f s", o.out, n, len(debs), time.Since(start).Seconds())
+	return nil
+}
+
+// checkTools makes sure that the tools and their libraries are there.
+func checkTools(root rootfs) error {
+	libs := newLibraries(root, toolsTriplet)
+	for _, t := range tools {
+		for _, tool := range t.tools {
+			if _, ok := root.resolve(tool.path); !ok {
+				return fmt.Errorf("package %s has no %s", t.pkg, tool.path)
+			}
+			if err := libs.add(tool.path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// extract writes the tree to a new directory. Owners and special permissions
+// are left to those who can have them, and links lead where they lead in the
+// packages; nothing is written through one.
+func extract(root rootfs, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	r, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for _, name := range root.paths() {
+		n := root[name]
+		local := filepath.FromSlash(name)
+		switch n.typ {
+		case tar.TypeDir:
+			err = r.MkdirAll(local, 0o755)
+		case tar.TypeReg:
+			if err = r.MkdirAll(filepath.Dir(local), 0o755); err == nil {
+				err = r.WriteFile(local, n.data, fs.FileMode(n.mode&0o755|0o600))
+			}
+		case tar.TypeSymlink:
+			target := n.link
+			if path.IsAbs(target) {
+				if target, err = filepath.Rel(path.Dir("/"+name), target); err != nil {
+					return err
+				}
+			}
+			if err = r.MkdirAll(filepath.Dir(local), 0o755); err == nil {
+				err = r.Symlink(target, local)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	// After all the files, whose order says nothing about links.
+	for _, name := range root.paths() {
+		if n := root[name]; n.typ == tar.TypeLink {
+			if err := r.Link(filepath.FromSlash(n.link), filepath.FromSlash(name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writeWrappers writes a shell script for each tool and returns their number.
+// They find their directory from $0, so that it can be moved.
+func writeWrappers(dir string) (int, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, t := range tools {
+		for _, tool := range t.tools {
+			name := path.Base(tool.path)
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(wrapper(name, tool)), 0o755); err != nil {
+				return 0, err
+			}
+			n++
+		}
+	}
+	return n, nil
+}
+
+// wrapper returns the script. Programs with several names look at argv[0],
+// which would be the loader's idea of it otherwise.
+func wrapper(name string, t tool) string {
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\n")
+	b.WriteString("root=$(cd \"$(dirname \"$(readlink -f \"$0\")\")/../root\" && pwd) || exit 127\n")
+	b.WriteString(t.prepare)
+	fmt.Fprintf(&b, "exec \"$root/%s\" --library-path \"$root/usr/lib/%s\" --argv0 %s \"$root/%s\" \"$@\"\n",
+		toolsLoader, toolsTriplet, name, t.path)
+	return b.String()
+}
