@@ -127,7 +127,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%v: disk %d, root %d, needed %d", tc.args, plan.Disk.Size, root.Size, root.Needed)
 		}
 	}
-	for _, args := range [][]string{{"--size", "1 GiB"}, {"--root-size", "100 MiB"}, {"--size", "4 GiB", "--free-space", "10 GiB"}} {
+	for _, args := range [][]string{{"--size", "1 GiB"}, {"--root-size", "40 MiB"}, {"--size", "4 GiB", "--free-space", "10 GiB"}} {
 		dir := t.TempDir()
 		r := run(t, command(t, append(append([]string{"--output", dir, "--cache", cache}, args...), "oci:"+sample(t))...))
 		failed(t, strings.Join(args, " "), r, 7, dir)
