@@ -266,6 +266,45 @@ func TestNoPrivilegedCalls(t *testing.T) {
 	}
 }
 
+// A build changes nothing outside its output, its cache and its temporary
+// directory.
+func TestTouchesOnlyItsOwn(t *testing.T) {
+	strace := tool(t, "strace", "strace")
+	trace, output, cache, temp := filepath.Join(t.TempDir(), "trace"), t.TempDir(), t.TempDir(), t.TempDir()
+	cmd := exec.Command(strace, "-f", "-qq", "-s", "4096", "-o", trace, "-e",
+		"trace=open,openat,openat2,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat,symlink,symlinkat,chmod,fchmodat,chown,fchownat,truncate,utimensat,mknod,mknodat,setxattr,lsetxattr",
+		binary(t), "--type", "raw", "--output", output, "--cache", cache, "oci:"+sample(t))
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "HOME="+temp)
+	if r := run(t, cmd); r.code != 0 {
+		t.Fatalf("exit %d: %s", r.code, r.stderr)
+	}
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := regexp.MustCompile(`"((?:[^"\\]|\\.)*)"`)
+	changes := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "open") && !regexp.MustCompile(`O_(WRONLY|RDWR|CREAT|TRUNC)`).MatchString(line) {
+			continue
+		}
+		for _, m := range paths.FindAllStringSubmatch(line, -1) {
+			changes++
+			ours := false
+			for _, dir := range []string{output, cache, temp} {
+				ours = ours || strings.HasPrefix(m[1], dir)
+			}
+			if !ours && m[1] != "/dev/null" && !strings.HasPrefix(m[1], "/sys/kernel/mm/transparent_hugepage") {
+				t.Errorf("changes something else: %s", line)
+			}
+		}
+	}
+	if changes == 0 {
+		t.Error("the trace shows no change at all")
+	}
+}
+
 // A signal stops a build within a second and leaves nothing.
 func TestInterrupt(t *testing.T) {
 	cache := t.TempDir()

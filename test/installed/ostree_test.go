@@ -80,8 +80,38 @@ func checkComposefs(t *testing.T, m *mounted) {
 		t.Errorf("composefs-info dump begins with %.80q", out)
 	}
 	run(t, "fsck.erofs", found[0])
+	checkMountedComposefs(t, found[0])
 	if out := run(t, "lsattr", "-d", filepath.Dir(found[0])); !strings.Contains(strings.Fields(out)[0], "i") {
 		t.Errorf("the deployment is not immutable: %s", out)
+	}
+}
+
+// checkMountedComposefs has the kernel mount .ostree.cfs, and compares what is
+// there with the deployment: types, modes, owners, sizes, link targets.
+func checkMountedComposefs(t *testing.T, image string) {
+	t.Helper()
+	dir := t.TempDir()
+	run(t, "mount", "-t", "erofs", "-o", "ro,loop", image, dir)
+	defer run(t, "umount", dir)
+	list := func(dir string) string {
+		// /etc is changed in the deployment; directories have sizes of their own
+		// kind; the devices in the root of the image hide the object directories.
+		return run(t, "sh", "-c", `cd "$1" && find . \( -path ./etc/\* -o -path ./.ostree.cfs -o -path './[0-9a-f][0-9a-f]' \) -prune -o \
+			\( -type d -printf '%p %y %m %U:%G\n' -o -printf '%p %y %m %U:%G %s %l\n' \) | grep -v '^\./etc ' | LC_ALL=C sort`, "sh", dir)
+	}
+	deployment, mounted := list(filepath.Dir(image)), list(dir)
+	if len(strings.Split(deployment, "\n")) < 100 {
+		t.Fatalf("the deployment is empty:\n%s", deployment)
+	}
+	if deployment != mounted {
+		a, b := strings.Split(deployment, "\n"), strings.Split(mounted, "\n")
+		for i := range min(len(a), len(b)) {
+			if a[i] != b[i] {
+				t.Errorf("the deployment has %q where the mounted image has %q", a[i], b[i])
+				return
+			}
+		}
+		t.Errorf("%d entries in the deployment, %d in the mounted image", len(a), len(b))
 	}
 }
 
