@@ -25,8 +25,9 @@ samples: sample $(CACHE)/sample-arm64/index.json $(CACHE)/sample-plain/index.jso
 
 # The tools that own the formats, as packages without root.
 tools: $(CACHE)/tools/bin/ostree
-$(CACHE)/tools/bin/ostree:
+$(CACHE)/tools/bin/ostree: test/sample/tools.go test/sample/policy.go
 	$(GO) run ./test/sample tools -cache $(CACHE)/debian -o $(CACHE)/tools
+	touch $@
 
 # The main job on the sample: build a disk, and boot it where there is QEMU.
 demo: build sample

@@ -1,11 +1,9 @@
 package selinux
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 
 	"imgbuild/tree"
@@ -13,73 +11,144 @@ import (
 
 // spec is one line of a file_contexts file.
 type spec struct {
-	pattern string
-	mode    uint32 // type bits that a file must have, 0 for any
-	label   string // noLabel for <<none>>
-	literal bool   // without metacharacters: the pattern is the path
-	path    string // of a literal: the pattern without its escapes
-	re      *regexp.Regexp
-	suffix  string // what every path that matches ends with
-	order   int    // position in the order that a look-up goes through, backwards
+	typ   uint32 // type bits that a file must have, 0 for any
+	label string // noLabel for <<none>>
+	order int    // position in the policy
+	file  int    // which of its files, the first is 0
+
+	// A literal has the path that it stands for, other patterns a program.
+	path    string
+	program *program
+	// stems is the number of leading directories, up to maxStems, that the
+	// pattern names without metacharacters, and stem their path with a slash at
+	// the end. libselinux takes them for fixed without a look at what follows:
+	// "/usr/?x" matches "/usr/x" and not "/usrx". stem is empty where the
+	// program's prefix implies it.
+	stems int
+	stem  string
 }
 
 // noLabel is what <<none>> is kept as: no label can be empty.
 const noLabel = ""
 
-// maxLine is the length in bytes of the longest line that is read.
-const maxLine = 64 << 10
+// maxEntry is the length in bytes of the longest pattern or context, as
+// libselinux has it.
+const maxEntry = 1<<16 - 2
 
-// parseContexts reads the lines of a file_contexts file (file_contexts(5)):
-// a pattern, optionally a file type, and a context.
-func parseContexts(name string, text []byte) ([]*spec, error) {
-	var specs []*spec
-	s := bufio.NewScanner(bytes.NewReader(text))
-	s.Buffer(nil, maxLine)
-	n := 0
-	for s.Scan() {
-		n++
-		line := strings.TrimSpace(s.Text())
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		spec, err := parseSpec(strings.Fields(line))
-		if err != nil {
-			return nil, fmt.Errorf("%s line %d: %w", name, n, err)
-		}
-		specs = append(specs, spec)
-	}
-	if err := s.Err(); err != nil {
-		return nil, fmt.Errorf("%s line %d: %w", name, n+1, err)
-	}
-	return specs, nil
+// maxSpecs is the number of lines that a policy may have. Fedora's has 7,100.
+const maxSpecs = 1 << 18
+
+// reader reads the files of a policy one after the other.
+type reader struct {
+	specs  []*spec
+	files  int
+	insts  int
+	labels map[string]string
+	sets   map[charset]*charset
 }
 
-func parseSpec(fields []string) (*spec, error) {
+func newReader() *reader {
+	return &reader{labels: map[string]string{}, sets: map[charset]*charset{}}
+}
+
+// read reads a file of lines as file_contexts(5) has them: a pattern, optionally
+// a file type, and a context. What is wrong with a line for libselinux, which
+// then takes nothing of the policy, is an error here as well; what it does not
+// look at, such as further fields or the form of a context, is not looked at.
+func (r *reader) read(name string, text []byte) error {
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		fields := split(line, 3)
+		if len(fields) == 0 || fields[0][0] == '#' {
+			continue
+		}
+		s, err := r.spec(fields)
+		if err != nil {
+			return fmt.Errorf("%s:%d: %w", name, n, err)
+		}
+		s.order, s.file = len(r.specs), r.files
+		r.specs = append(r.specs, s)
+	}
+	r.files++
+	return nil
+}
+
+// split returns the first n fields of a line, which ends at a NUL as a string of
+// C does.
+func split(line []byte, n int) (fields [][]byte) {
+	line, _, _ = bytes.Cut(line, []byte{0})
+	for len(fields) < n {
+		line = bytes.TrimLeft(line, spaces)
+		if len(line) == 0 {
+			break
+		}
+		end := bytes.IndexAny(line, spaces)
+		if end < 0 {
+			end = len(line)
+		}
+		fields, line = append(fields, line[:end]), line[end:]
+	}
+	return fields
+}
+
+// spaces are the characters of isspace(3) in the C locale.
+const spaces = " \t\n\v\f\r"
+
+func (r *reader) spec(fields [][]byte) (*spec, error) {
+	for _, f := range fields {
+		if len(f) > maxEntry {
+			return nil, fmt.Errorf("%.40q and so on: longer than %d bytes", f, maxEntry)
+		}
+		for _, c := range f {
+			if c >= 0x80 {
+				return nil, fmt.Errorf("%.80q: not ASCII", f)
+			}
+		}
+	}
+	if len(r.specs) == maxSpecs {
+		return nil, fmt.Errorf("more than %d lines", maxSpecs)
+	}
 	s := &spec{}
 	switch len(fields) {
-	case 2:
-		s.pattern, s.label = fields[0], fields[1]
+	case 1:
+		return nil, fmt.Errorf("%.80q without a context", fields[0])
 	case 3:
-		s.pattern, s.label = fields[0], fields[2]
-		mode, ok := fileType(fields[1])
-		if !ok {
-			return nil, fmt.Errorf("unknown file type %q", fields[1])
+		var ok bool
+		if s.typ, ok = fileType(string(fields[1])); !ok {
+			return nil, fmt.Errorf("unknown file type %.80q", fields[1])
 		}
-		s.mode = mode
-	default:
-		return nil, fmt.Errorf("%d fields, want a pattern, perhaps a file type, and a context", len(fields))
 	}
-	if s.label == "<<none>>" {
-		s.label = noLabel
-	} else if strings.Count(s.label, ":") < 2 {
-		return nil, fmt.Errorf("context %q: not user:role:type", s.label)
+	s.label = r.label(string(fields[len(fields)-1]))
+	pattern := string(fields[0])
+	if path, ok := simplified(pattern); ok {
+		s.path = path
+		return s, nil
 	}
 	var err error
-	if s.path, s.literal = literal(s.pattern); !s.literal {
-		s.re, err = compile(s.pattern)
-		s.suffix = suffix(s.pattern)
+	if s.program, err = compile(pattern, r.sets); err != nil {
+		return nil, err
 	}
-	return s, err
+	if r.insts += len(s.program.code); r.insts > maxPrograms {
+		return nil, fmt.Errorf("pattern %q: more than %d instructions in all", pattern, maxPrograms)
+	}
+	s.stems, s.stem = stem(pattern)
+	if strings.HasPrefix(s.program.prefix, s.stem) {
+		s.stem = ""
+	}
+	return s, nil
+}
+
+// label returns one string for all lines with the same context.
+func (r *reader) label(context string) string {
+	if context == "<<none>>" {
+		return noLabel
+	}
+	if l, ok := r.labels[context]; ok {
+		return l
+	}
+	r.labels[context] = context
+	return context
 }
 
 // fileType returns the type bits that the second column stands for.
@@ -103,119 +172,89 @@ func fileType(s string) (uint32, bool) {
 	return 0, false
 }
 
-// metacharacters are those that make a pattern a regular expression, by
-// libselinux's spec_hasMetaChars.
-const metacharacters = ".^$?*+|[({"
+const (
+	// metacharacters are those that make a pattern a regular expression.
+	metacharacters = ".^$?*+|[({])}"
+	// escapable are those that a backslash makes literal outside of one.
+	escapable = metacharacters + "-_,"
+)
 
-// literal returns the path that a pattern without metacharacters stands for.
-func literal(pattern string) (path string, ok bool) {
+// simplified returns the text that a pattern, or a part of one, stands for if it
+// is no regular expression: libselinux's regex_simplify. (Until libselinux 3.7
+// ] ) and } were no metacharacters and any character could be escaped.)
+func simplified(pattern string) (text string, ok bool) {
+	if !strings.ContainsAny(pattern, metacharacters+`\`) {
+		return pattern, true
+	}
 	var b strings.Builder
 	for i := 0; i < len(pattern); i++ {
-		switch c := pattern[i]; {
-		case c == '\\' && i+1 < len(pattern):
-			i++
-			b.WriteByte(pattern[i])
-		case strings.IndexByte(metacharacters, c) >= 0:
+		if pattern[i] == '\\' {
+			if i++; i == len(pattern) || strings.IndexByte(escapable, pattern[i]) < 0 {
+				return "", false
+			}
+		} else if strings.IndexByte(metacharacters, pattern[i]) >= 0 {
 			return "", false
-		default:
-			b.WriteByte(c)
 		}
+		b.WriteByte(pattern[i])
 	}
 	return b.String(), true
 }
 
-// compile compiles a pattern as libselinux does: anchored at both ends, and the
-// dot matches any byte. PCRE's look-around, possessive quantifiers and back
-// references are beyond Go's regexp, so a pattern with one is refused.
-func compile(pattern string) (*regexp.Regexp, error) {
-	re, err := regexp.Compile(`(?s)\A(?:` + pattern + `)\z`)
-	if err != nil {
-		var cause = err
-		if e := errors.Unwrap(err); e != nil {
-			cause = e
-		}
-		return nil, fmt.Errorf("pattern %q: %w", pattern, cause)
-	}
-	return re, nil
-}
-
-// prefix returns the text that every path matching a pattern begins with.
-func prefix(pattern string) string {
-	var b []byte
-	depth := 0
-	for i := 0; i < len(pattern); i++ {
-		switch pattern[i] {
-		case '\\':
-			i++
-		case '(':
-			depth++
-		case ')':
-			depth--
-		case '|':
-			if depth == 0 {
-				return ""
-			}
-		}
-	}
-	for i := 0; i < len(pattern); i++ {
-		c := pattern[i]
-		escaped := c == '\\' && i+1 < len(pattern)
-		if escaped {
-			i++
-			c = pattern[i]
-			if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
-				break // a class such as \d, no character
-			}
-		} else if strings.IndexByte(metacharacters+")]}\\", c) >= 0 {
+// stem returns the leading directories of a pattern: the way through the tree
+// that libselinux's insert_spec goes.
+func stem(pattern string) (n int, path string) {
+	path = "/"
+	for pattern = pattern[1:]; n < maxStems; {
+		dir, rest, ok := strings.Cut(pattern, "/")
+		if !ok {
 			break
 		}
-		if i+1 < len(pattern) && strings.IndexByte("?*{", pattern[i+1]) >= 0 {
-			break // it may be absent
+		if dir != "" {
+			if dir, ok = simplified(dir); !ok {
+				break
+			}
+			path += dir + "/"
+			n++
 		}
-		b = append(b, c)
+		pattern = rest
 	}
-	return string(b)
+	return n, path
 }
 
-// suffix returns a text that every path matching a pattern ends with: the letters
-// and slashes behind its last other character, but for the first, which an escape
-// or a quantifier may belong to.
-func suffix(pattern string) string {
-	i := len(pattern)
-	for i > 0 && (pattern[i-1] >= 'a' && pattern[i-1] <= 'z' || pattern[i-1] == '/') {
-		i--
-	}
-	if i == 0 || i == len(pattern) || strings.ContainsAny(pattern, "|\\") || strings.Contains(pattern, "(?") {
-		return ""
-	}
-	return pattern[i+1:]
+// matches tells whether the spec is for the path, which has the program's prefix,
+// and the type. What is cheap to compare comes before the program is run.
+func (s *spec) matches(path string, typ uint32) bool {
+	return s.fits(typ) && s.program.possible(path) && strings.HasPrefix(path, s.stem) && s.program.match(path)
 }
 
-// substitution makes paths below From look like paths below To.
+func (s *spec) fits(typ uint32) bool { return typ == 0 || s.typ == 0 || s.typ == typ }
+
+// substitution makes paths at and below from look like paths at and below to.
 type substitution struct{ from, to string }
 
-// parseSubstitutions reads a file_contexts.subs file: two paths a line.
-func parseSubstitutions(name string, text []byte) ([]substitution, error) {
+// maxSubstitution is the number of bytes of a line that libselinux reads at
+// once; what follows is another line to it. (Until libselinux 3.10 it was 1022.)
+const maxSubstitution = 1023
+
+// parseSubstitutions reads a file_contexts.subs file: two paths a line. Lines
+// that libselinux skips are skipped. The last line comes first, as it is the one
+// that libselinux tries first. (In libselinux 3.8 it was the first.)
+func parseSubstitutions(text []byte) []substitution {
 	var subs []substitution
-	s := bufio.NewScanner(bytes.NewReader(text))
-	s.Buffer(nil, maxLine)
-	for n := 1; s.Scan(); n++ {
-		fields := strings.Fields(s.Text())
-		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
-			continue
+	for line := range bytes.Lines(text) {
+		for len(line) > 0 {
+			part := line[:min(maxSubstitution, len(line))]
+			line = line[len(part):]
+			if fields := split(part, 2); len(fields) == 2 && fields[0][0] != '#' {
+				subs = append(subs, substitution{string(fields[0]), string(fields[1])})
+			}
 		}
-		if len(fields) < 2 {
-			return nil, fmt.Errorf("%s line %d: one path, want two", name, n)
-		}
-		subs = append(subs, substitution{fields[0], fields[1]})
 	}
-	if err := s.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return subs, nil
+	slices.Reverse(subs)
+	return subs
 }
 
-// substitute applies the first substitution that fits, as libselinux does.
+// substitute applies the first substitution that fits, if any.
 func substitute(path string, subs []substitution) string {
 	for _, s := range subs {
 		rest, ok := strings.CutPrefix(path, s.from)

@@ -1,33 +1,42 @@
-// Package selinux looks up file labels in the policy of an image, as libselinux
-// does for setfiles and restorecon.
+// Package selinux looks up file labels in the policy of an image as libselinux
+// does for libostree, bootc, setfiles and restorecon.
 //
-// The format is that of file_contexts(5): file_contexts, file_contexts.homedirs
-// and file_contexts.local are read in this order, and a path is first rewritten
-// by file_contexts.subs and file_contexts.subs_dist. A pattern without
-// metacharacters beats a regular expression; of equals the last one wins. The
-// compiled file_contexts.bin is not read: it holds the same.
+// The format is that of file_contexts(5), in text form: file_contexts,
+// file_contexts.homedirs and file_contexts.local, of which a later one has
+// precedence, and file_contexts.subs and file_contexts.subs_dist, by which a
+// path is rewritten first. The compiled file_contexts.bin is not read: it holds
+// the same. A pattern without metacharacters beats a regular expression; of
+// regular expressions the last one wins. They are those of PCRE2, and are
+// matched by a matcher of this package, as Go's regexp has another language and
+// matches UTF-8.
+//
+// Where versions of libselinux differ it is as in 3.9 and later; comments say
+// where that is. With the policies of Debian and Fedora, versions up to 3.7 only
+// differ for a path that ends in a newline (their literals match before it) and
+// for a look-up without a file type where literals of several types have the same
+// path. 3.8 alone has the order of substitutions the other way round.
 package selinux
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"imgbuild/fault"
 	"imgbuild/tree"
 )
 
-// maxFile is the size in bytes of the largest policy file that is read.
-const maxFile = 64 << 20
+// maxFile is the size in bytes of the largest policy file that is read. Fedora's
+// largest has 430 KB.
+const maxFile = 16 << 20
 
 // Policy is a set of file contexts. It is safe for concurrent use.
 type Policy struct {
-	typ           string
-	literals      map[string][]*spec // by path, the last of a file first
-	index         trie               // of the regular expressions, by prefix
-	subs, distSub []substitution
+	typ            string
+	literals       map[string][]*spec // by path, the first to be tried first
+	index          index              // of the regular expressions
+	subs, distSubs []substitution
 }
 
 // Type returns the name of the policy, as in SELINUXTYPE.
@@ -35,89 +44,121 @@ func (p *Policy) Type() string { return p.typ }
 
 // Load reads the policy of the OS tree root, which has its configuration in
 // /etc or, as in an ostree commit, in /usr/etc. It returns nil when the image
-// has none or switches SELinux off.
+// has no configuration or switches SELinux off. It is an error when libostree
+// or libselinux would not read the policy, or a pattern cannot be understood.
 func Load(root *tree.Inode) (*Policy, error) {
-	for _, etc := range []string{"usr/etc", "etc"} {
-		config, err := tree.ReadFile(root, etc+"/selinux/config", maxFile)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		typ, enabled := parseConfig(string(config))
-		if !enabled || typ == "" {
-			return nil, nil
-		}
-		if strings.Contains(typ, "/") || !tree.ValidName(typ) {
-			return nil, fault.New(fault.BadImage, fmt.Errorf("%s/selinux/config: SELINUXTYPE %q is no name", etc, typ), "")
-		}
-		return load(root, etc+"/selinux/"+typ+"/contexts/files/", typ)
+	dir := "etc/selinux"
+	if _, err := tree.Resolve(root, dir); errors.Is(err, fs.ErrNotExist) {
+		dir = "usr/etc/selinux"
 	}
-	return nil, nil
+	config, err := tree.ReadFile(root, dir+"/config", maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	typ, enabled := parseConfig(string(config))
+	if !enabled {
+		return nil, nil
+	}
+	if !tree.ValidName(typ) {
+		return nil, fault.New(fault.BadImage, fmt.Errorf("/%s/config: SELINUXTYPE %q is not the name of a policy", dir, typ), "")
+	}
+	return load(root, dir+"/"+typ+"/contexts/files/file_contexts", typ)
 }
 
-// parseConfig reads SELINUXTYPE and whether SELINUX is not disabled.
+// parseConfig reads the name of the policy and whether it is to be used, as
+// libostree does (ostree-sepolicy.c, initable_init): the last SELINUXTYPE
+// counts, and any SELINUX that begins with enforcing or permissive.
 func parseConfig(text string) (typ string, enabled bool) {
-	for line := range strings.Lines(text) {
-		key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-		if !ok {
-			continue
-		}
-		switch value = strings.TrimSpace(value); strings.TrimSpace(key) {
-		case "SELINUXTYPE":
-			typ = value
-		case "SELINUX":
-			enabled = value == "enforcing" || value == "permissive"
+	for line := range strings.SplitSeq(text, "\n") {
+		if v, ok := strings.CutPrefix(line, "SELINUXTYPE="); ok {
+			typ = strings.TrimSpace(v)
+		} else if v, ok := strings.CutPrefix(line, "SELINUX="); ok {
+			for _, mode := range []string{"enforcing", "permissive"} {
+				enabled = enabled || len(v) >= len(mode) && strings.EqualFold(v[:len(mode)], mode)
+			}
 		}
 	}
 	return typ, enabled
 }
 
-func load(root *tree.Inode, dir, typ string) (*Policy, error) {
-	var specs []*spec
-	for i, name := range []string{"file_contexts", "file_contexts.homedirs", "file_contexts.local"} {
-		text, err := tree.ReadFile(root, dir+name, maxFile)
-		if errors.Is(err, fs.ErrNotExist) {
-			if i == 0 {
-				return nil, nil
+// load reads the policy whose first file is at path.
+func load(root *tree.Inode, path, typ string) (*Policy, error) {
+	r := newReader()
+	for i, suffix := range []string{"", ".homedirs", ".local"} {
+		text, err := readFile(root, path+suffix)
+		if errors.Is(err, fs.ErrNotExist) && i > 0 {
+			continue
+		}
+		if err != nil {
+			return nil, fault.New(fault.BadImage, err, "install the policy in the image, or build with --disable-selinux")
+		}
+		if err := r.read("/"+path+suffix, text); err != nil {
+			class := fault.BadImage
+			if errors.Is(err, errUnsupported) {
+				class = fault.Unsupported
 			}
-			continue
+			return nil, fault.New(class, err, "correct the policy in the image, or build with --disable-selinux")
 		}
-		if err != nil {
-			return nil, err
-		}
-		more, err := parseContexts("/"+dir+name, text)
-		if err != nil {
-			return nil, fault.New(fault.BadImage, err, "correct the policy in the image, or build with --disable-selinux")
-		}
-		specs = append(specs, more...)
 	}
-	p := newPolicy(specs)
+	p := newPolicy(r.specs)
 	p.typ = typ
-	for name, subs := range map[string]*[]substitution{"file_contexts.subs": &p.subs, "file_contexts.subs_dist": &p.distSub} {
-		text, err := tree.ReadFile(root, dir+name, maxFile)
+	for _, f := range []struct {
+		suffix string
+		subs   *[]substitution
+	}{{".subs", &p.subs}, {".subs_dist", &p.distSubs}} {
+		text, err := tree.ReadFile(root, path+f.suffix, maxFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
-		}
-		if err == nil {
-			*subs, err = parseSubstitutions("/"+dir+name, text)
 		}
 		if err != nil {
 			return nil, fault.New(fault.BadImage, err, "")
 		}
+		*f.subs = parseSubstitutions(text)
+	}
+	if _, ok := p.Lookup("/", 0); !ok {
+		// libostree makes sure of it, too.
+		return nil, fault.New(fault.BadImage, fmt.Errorf("/%s: no label for /", path),
+			"correct the policy in the image, or build with --disable-selinux")
 	}
 	return p, nil
 }
 
+// readFile reads a file of contexts. To libselinux it is there if only its
+// compiled form is.
+func readFile(root *tree.Inode, path string) ([]byte, error) {
+	text, err := tree.ReadFile(root, path, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, e := tree.Resolve(root, path+".bin"); e == nil {
+			return nil, fmt.Errorf("/%s: only the compiled form is there, which is not read", path)
+		}
+	}
+	return text, err
+}
+
+// newPolicy makes a policy of the specs of its files.
 func newPolicy(specs []*spec) *Policy {
 	p := &Policy{literals: map[string][]*spec{}}
-	for i, s := range specs {
-		s.order = i
-		if s.literal {
-			p.literals[s.path] = slices.Insert(p.literals[s.path], 0, s)
-		} else {
-			p.index.add(prefix(s.pattern), s)
+	// Of literals with the same path those of the last file are tried first, and
+	// those of a file in their order. (Until libselinux 3.7 the last of all was,
+	// in 3.8 those with a file type were.)
+	for end := len(specs); end > 0; {
+		start := end
+		for start > 0 && specs[start-1].file == specs[end-1].file {
+			start--
+		}
+		for _, s := range specs[start:end] {
+			if s.program == nil {
+				p.literals[s.path] = append(p.literals[s.path], s)
+			}
+		}
+		end = start
+	}
+	for _, s := range specs {
+		if s.program != nil {
+			p.index.add(s.program.prefix, s)
 		}
 	}
 	return p
@@ -126,18 +167,31 @@ func newPolicy(specs []*spec) *Policy {
 // Lookup returns the label of what is at the absolute path. mode is the file's
 // st_mode, of which the type counts; without type bits the file type column is
 // not looked at. ok is false where the policy wants no label.
+//
+// It answers what libostree's ostree_sepolicy_get_label does, which all labels
+// of an installation come from. That is libselinux's selabel_lookup_raw but for
+// /proc: policies have <<none>> for the mount point, and libostree takes the
+// label of /mnt (https://github.com/ostreedev/ostree/pull/768).
 func (p *Policy) Lookup(path string, mode uint32) (label string, ok bool) {
+	if path == "/proc" {
+		path = "/mnt"
+	}
+	s := p.find(path, mode&tree.TypeMask)
+	if s == nil || s.label == noLabel {
+		return "", false
+	}
+	return s.label, true
+}
+
+// find returns the spec for a path, or nil: libselinux's lookup_all.
+func (p *Policy) find(path string, typ uint32) *spec {
 	path = p.canonical(path)
-	typ := mode & tree.TypeMask
 	for _, s := range p.literals[path] {
 		if s.fits(typ) {
-			return s.label, s.label != noLabel
+			return s
 		}
 	}
-	if s := p.index.last(path, typ); s != nil {
-		return s.label, s.label != noLabel
-	}
-	return "", false
+	return p.index.find(path, typ)
 }
 
 // canonical returns the path that is looked up: without trailing or repeated
@@ -149,73 +203,5 @@ func (p *Policy) canonical(path string) string {
 	if len(path) > 1 {
 		path = strings.TrimSuffix(path, "/")
 	}
-	return substitute(substitute(path, p.subs), p.distSub)
-}
-
-func (s *spec) fits(typ uint32) bool { return typ == 0 || s.mode == 0 || s.mode == typ }
-
-// trie finds the specs whose literal prefix a path has, without going through
-// all of them: a policy has thousands, of which a handful can match a path.
-type trie struct {
-	specs []*spec
-	edges []edge
-}
-
-type edge struct {
-	label byte
-	next  *trie
-}
-
-func (t *trie) add(prefix string, s *spec) {
-	for i := 0; i < len(prefix); i++ {
-		next := t.next(prefix[i])
-		if next == nil {
-			next = &trie{}
-			t.edges = append(t.edges, edge{prefix[i], next})
-		}
-		t = next
-	}
-	t.specs = append(t.specs, s)
-}
-
-func (t *trie) next(c byte) *trie {
-	for _, e := range t.edges {
-		if e.label == c {
-			return e.next
-		}
-	}
-	return nil
-}
-
-// last returns the last spec of the policy that matches the path, or nil. Longer
-// prefixes usually stand later in a policy, so they are tried first: most of the
-// others are then out by their order, before their expression is run.
-func (t *trie) last(path string, typ uint32) *spec {
-	var room [64]*trie
-	nodes := append(room[:0], t)
-	for i := 0; i < len(path); i++ {
-		if t = t.next(path[i]); t == nil {
-			break
-		}
-		if len(t.specs) > 0 {
-			nodes = append(nodes, t)
-		}
-	}
-	var best *spec
-	for i := len(nodes) - 1; i >= 0; i-- {
-		specs := nodes[i].specs
-		for k := len(specs) - 1; k >= 0 && (best == nil || specs[k].order > best.order); k-- {
-			if specs[k].matches(path, typ) {
-				best = specs[k]
-				break
-			}
-		}
-	}
-	return best
-}
-
-// matches tells whether a regular expression matches the path. Its end is
-// compared first, as running it costs far more.
-func (s *spec) matches(path string, typ uint32) bool {
-	return s.fits(typ) && strings.HasSuffix(path, s.suffix) && s.re.MatchString(path)
+	return substitute(substitute(path, p.subs), p.distSubs)
 }
