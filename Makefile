@@ -16,12 +16,15 @@ sample: $(CACHE)/sample/index.json
 $(CACHE)/sample/index.json:
 	$(GO) run ./test/sample image -cache $(CACHE)/debian -o $(CACHE)/sample
 
-# The same for arm64, and one without bootupd's files.
+# The same for arm64, one without bootupd's files, and one like those of Fedora and
+# CentOS, whose SELinux policy is compiled by tools for Linux on amd64.
 $(CACHE)/sample-arm64/index.json:
 	$(GO) run ./test/sample image -arch arm64 -cache $(CACHE)/debian -o $(CACHE)/sample-arm64
 $(CACHE)/sample-plain/index.json:
 	$(GO) run ./test/sample image -plain -cache $(CACHE)/debian -o $(CACHE)/sample-plain
-samples: sample $(CACHE)/sample-arm64/index.json $(CACHE)/sample-plain/index.json
+$(CACHE)/sample-fedoralike/index.json:
+	$(GO) run ./test/sample image -fedoralike -cache $(CACHE)/debian -o $(CACHE)/sample-fedoralike
+samples: sample $(CACHE)/sample-arm64/index.json $(CACHE)/sample-plain/index.json $(CACHE)/sample-fedoralike/index.json
 
 # The tools that own the formats, as packages without root.
 tools: $(CACHE)/tools/bin/ostree

@@ -208,7 +208,8 @@ func (w *writer) reservedInode(ino uint32) *diskInode {
 }
 
 // blockBitmaps writes the bitmaps of the groups in use. The others are left to
-// be made up from the descriptor (BLOCK_UNINIT).
+// be made up from the descriptor (BLOCK_UNINIT); those with a copy of the
+// superblock count as in use, as with mke2fs since 1.47.1.
 func (w *writer) blockBitmaps() {
 	for g := range w.descs {
 		d := &w.descs[g]
@@ -216,7 +217,7 @@ func (w *writer) blockBitmaps() {
 		start, n := uint64(g)*blocksPerGroup, w.groupBlocks(group)
 		used := w.space.countUsed(start, start+n)
 		d.freeBlocks = uint32(n - used)
-		if used == uint64(w.base(group)) && group != w.groups-1 {
+		if used == 0 && group != w.groups-1 {
 			d.flags |= groupBlockUninit
 			continue
 		}

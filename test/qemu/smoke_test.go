@@ -121,6 +121,10 @@ func testSELinux(t *testing.T, layout string) {
 	}
 }
 
+func TestBootSampleFedoralike(t *testing.T) {
+	testSELinux(t, path(t, "IMGBUILD_SAMPLE_FEDORALIKE", "../../.cache/sample-fedoralike", "make samples"))
+}
+
 func TestBootFedoralike(t *testing.T) {
 	dir := os.Getenv("IMGBUILD_FIXTURES")
 	if dir == "" {

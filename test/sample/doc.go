@@ -1,5 +1,5 @@
 // Command sample makes what the tests of imgbuild need from Debian packages,
-// as an ordinary user and without running anything of them:
+// as an ordinary user and without running their maintainer scripts:
 //
 //	sample image -o DIR   a small bootable bootc image as an OCI layout
 //	sample tools -o DIR   reference tools that run on any distribution
@@ -16,6 +16,13 @@
 //
 // With -plain it has no bootupd: shim and GRUB are where Debian's packages have
 // them, and there is no configuration for GRUB.
+//
+// With -fedoralike it is shaped like the images of Fedora and CentOS: the base
+// is an encapsulated ostree commit in several layers, with labels of SELinux;
+// the layers on top of it change some of them; the boot loaders are below
+// usr/lib/efi; the root file system is to be xfs. The line at the end of the boot
+// has selinux=permissive mislabeled=0 then. That takes Linux on amd64, as two
+// programs of Debian's packages are run here to compile the policy.
 //
 // The same packages give the same bytes. See imgbuild/test/debian for where
 // they come from and how far they can be trusted.

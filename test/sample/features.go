@@ -67,10 +67,7 @@ func addFeatures(t rootfs) {
 	script := []byte("#!/bin/sh\nexit 0\n")
 	t.file(d+"bin/setuid", 0o4755, script)
 	t.file(d+"bin/setgid", 0o2755, script).gid = 42
-	capability := binary.LittleEndian.AppendUint32(nil, capRevision2|capEffective)
-	capability = binary.LittleEndian.AppendUint32(capability, 1<<capNetBindService|1<<capNetRaw)
-	capability = append(capability, make([]byte, 12)...)
-	t.file(d+"bin/capable", 0o755, script).xattrs = map[string]string{"security.capability": string(capability)}
+	t.file(d+"bin/capable", 0o755, script).xattrs = map[string]string{"security.capability": netCapabilities()}
 	t.dir(d+"sticky", 0o1777)
 	t.dir(d+"private", 0o700)
 
@@ -94,6 +91,14 @@ func addFeatures(t rootfs) {
 	t.text(d+"xattrs/text", "attribute\n").xattrs = map[string]string{"user.sample": "some text"}
 	t.text(d+"xattrs/binary", "attribute\n").xattrs = map[string]string{"user.sample.binary": "\x00\xff\n\x00= "}
 	t.dir(d+"xattrs", 0o755).xattrs = map[string]string{"user.sample.dir": "on a directory"}
+}
+
+// netCapabilities is the value of security.capability that getcap shows as
+// cap_net_bind_service,cap_net_raw=ep.
+func netCapabilities() string {
+	b := binary.LittleEndian.AppendUint32(nil, capRevision2|capEffective)
+	b = binary.LittleEndian.AppendUint32(b, 1<<capNetBindService|1<<capNetRaw)
+	return string(append(b, make([]byte, 12)...))
 }
 
 // zeros is a file that is nearly all zeros, stored in full.
@@ -121,7 +126,7 @@ func addExpectations(last, base rootfs) {
 		e.add(base, name)
 	}
 	for _, name := range base.paths() {
-		if under(name, sampleDir+"features") || under(name, d+"kept") || name == "var/lib/sample/initial" {
+		if under(name, sampleDir+"features") || under(name, sampleDir+"base") || under(name, d+"kept") || name == "var/lib/sample/initial" {
 			e.add(base, name)
 		}
 	}

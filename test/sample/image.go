@@ -20,6 +20,11 @@ const maxKernels = 1
 // buildImage makes the image.
 func buildImage(ctx context.Context, o options) error {
 	start := time.Now()
+	if o.fedoralike {
+		if err := checkFedoralike(o); err != nil {
+			return err
+		}
+	}
 	p, err := platformOf(o.arch)
 	if err != nil {
 		return err
@@ -28,7 +33,7 @@ func buildImage(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	packages, err := imagePackages(archive, p)
+	packages, err := imagePackages(archive, p, o.fedoralike)
 	if err != nil {
 		return err
 	}
@@ -37,7 +42,11 @@ func buildImage(ctx context.Context, o options) error {
 		return err
 	}
 	progress("unpacking %d packages", len(debs))
-	root, err := readPackages(ctx, debs, keepInImage)
+	keep := keepInImage
+	if o.fedoralike {
+		keep = keepInFedoralike
+	}
+	root, err := readPackages(ctx, debs, keep)
 	if err != nil {
 		return err
 	}
@@ -50,6 +59,12 @@ func buildImage(ctx context.Context, o options) error {
 		root.remove("usr/lib/bootupd")
 	} else if err := bootPayload(root, archive, p, epoch); err != nil {
 		return err
+	}
+	if o.fedoralike {
+		progress("compiling the SELinux policy")
+		if err := fedoralike(ctx, root, archive); err != nil {
+			return err
+		}
 	}
 	progress("making the initramfs")
 	kver, err := kernel(root, p)
@@ -65,6 +80,11 @@ func buildImage(ctx context.Context, o options) error {
 
 	progress("packing the layers")
 	layers := split(root, epoch, kver)
+	if o.fedoralike {
+		if layers, err = splitFedoralike(root, epoch); err != nil {
+			return err
+		}
+	}
 	digest, size, err := writeLayout(ctx, o.out, p, epoch, layers)
 	if err != nil {
 		return err
@@ -74,8 +94,12 @@ func buildImage(ctx context.Context, o options) error {
 }
 
 // imagePackages returns all packages of the image, ascending by name.
-func imagePackages(archive *debian.Archive, p platform) ([]*debian.Package, error) {
-	system, err := archive.Resolve(systemPackages, systemDrop)
+func imagePackages(archive *debian.Archive, p platform, selinux bool) ([]*debian.Package, error) {
+	want, drop := systemPackages, systemDrop
+	if selinux {
+		want, drop = slices.Concat(want, selinuxPackages), slices.Concat(drop, selinuxDrop)
+	}
+	system, err := archive.Resolve(want, drop)
 	if err != nil {
 		return nil, err
 	}
@@ -167,11 +191,16 @@ func shape(root rootfs) error {
 	if err := accounts(root); err != nil {
 		return err
 	}
-	return fs.WalkDir(overlay, "rootfs", func(name string, d fs.DirEntry, err error) error {
+	return embedded(root, overlay, "rootfs")
+}
+
+// embedded adds the files below dir of an embedded file system.
+func embedded(root rootfs, from fs.FS, dir string) error {
+	return fs.WalkDir(from, dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		data, err := overlay.ReadFile(name)
+		data, err := fs.ReadFile(from, name)
 		if err != nil {
 			return err
 		}
@@ -179,7 +208,7 @@ func shape(root rootfs) error {
 		if strings.HasPrefix(string(data), "#!") {
 			mode = 0o755
 		}
-		root.file(strings.TrimPrefix(name, "rootfs/"), mode, data)
+		root.file(strings.TrimPrefix(name, dir+"/"), mode, data)
 		return nil
 	})
 }

@@ -14,6 +14,11 @@ type layer struct {
 	compression string // "gzip", "zstd" or "" for none
 	files       rootfs
 	epoch       int64 // time of the files that have none, seconds since 1970
+	// Of a layer of an encapsulated ostree commit: its checksum, and instead of
+	// files the entries of the archive with the content of each.
+	commit  string
+	entries []tar.Header
+	content map[string]string
 }
 
 // upperDirs are the directories whose content is in the second layer.
@@ -61,8 +66,12 @@ func withParents(t, below rootfs) {
 	}
 }
 
-// writeTar writes the layer as PAX archive, ascending by path.
+// writeTar writes the layer as PAX archive, ascending by path where it is made
+// of files.
 func (l layer) writeTar(w io.Writer) error {
+	if l.entries != nil {
+		return l.writeEntries(w)
+	}
 	t := tar.NewWriter(w)
 	for _, name := range l.files.paths() {
 		n := l.files[name]

@@ -12,7 +12,7 @@ import (
 	"imgbuild/test/debian"
 )
 
-const usage = `usage: sample image -o DIR [-arch amd64|arm64] [-plain] [-cache DIR] [-suite NAME]
+const usage = `usage: sample image -o DIR [-arch amd64|arm64] [-plain|-fedoralike] [-cache DIR] [-suite NAME]
        sample tools -o DIR [-cache DIR] [-suite NAME]
 
 The Debian mirror is that of this machine's apt, or ` + debian.MirrorVariable + `.
@@ -34,12 +34,13 @@ func main() {
 
 // options are the flags of both commands.
 type options struct {
-	out    string // directory to make
-	arch   string // Debian's name
-	cache  string
-	suite  string
-	plain  bool   // image without bootupd
-	mirror string // default: that of the machine
+	out        string // directory to make
+	arch       string // Debian's name
+	cache      string
+	suite      string
+	plain      bool   // image without bootupd
+	fedoralike bool   // image with an ostree commit as its base, and SELinux
+	mirror     string // default: that of the machine
 }
 
 func run(ctx context.Context, args []string) error {
@@ -54,6 +55,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&o.cache, "cache", "", "directory of downloaded packages")
 	fs.StringVar(&o.suite, "suite", debian.DefaultSuite, "Debian release")
 	fs.BoolVar(&o.plain, "plain", false, "leave bootupd's files out, so that there are only Debian's packages of shim and GRUB")
+	fs.BoolVar(&o.fedoralike, "fedoralike", false, "image of an encapsulated ostree commit and SELinux; needs Linux on amd64")
 	if err := fs.Parse(args[1:]); err != nil {
 		return errors.Join(flag.ErrHelp, err)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+
+	"imgbuild/ostree"
 )
 
 // The documents of the OCI image specification, v1.1, as far as they are used.
@@ -136,6 +138,10 @@ func newConfig(p platform, epoch int64, layers []layer, diffIDs []digest.Digest)
 		"org.opencontainers.image.version": time.Unix(epoch, 0).UTC().Format("20060102")}
 	c.RootFS.Type, c.RootFS.DiffIDs = "layers", diffIDs
 	for i, l := range layers {
+		if l.commit != "" {
+			c.Config.Labels[ostree.LabelCommit] = l.commit
+			c.Config.Labels[ostree.LabelFinalDiffID] = diffIDs[i].String()
+		}
 		if i == len(layers)-1 {
 			// An entry without a layer, as instructions like LABEL leave them.
 			c.History = append(c.History, history{Created: created, CreatedBy: "LABEL containers.bootc=1", Empty: true})
