@@ -115,7 +115,7 @@ func createArtefacts(o *Options) (_ *artefacts, err error) {
 		}
 	}()
 	for _, t := range o.Types {
-		f, err := createArtefact(filepath.Join(o.Output, t.path()))
+		f, err := createArtefact(filepath.Join(o.Output, o.path(t)))
 		if err != nil {
 			return nil, err
 		}
@@ -145,7 +145,7 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 	for i, t := range o.Types {
 		g.Go(func() error {
 			if err := b.encode(gctx, t, files.files[i], o, p); err != nil {
-				return fmt.Errorf("%s: %w", filepath.Join(o.Output, t.path()), outputError(err))
+				return fmt.Errorf("%s: %w", filepath.Join(o.Output, o.path(t)), outputError(err))
 			}
 			return nil
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"imgbuild/formats/compressed"
 	"imgbuild/formats/gce"
 	"imgbuild/formats/ova"
 	"imgbuild/formats/qcow2"
@@ -20,6 +21,9 @@ func (b *build) encode(ctx context.Context, t Type, a *artefact, o *Options, p P
 	uuid := b.id.guid("image " + string(t))
 	switch t {
 	case Raw, AMI:
+		if c := o.Compress; c != nil {
+			return compressed.Write(ctx, b.image, a.file, compressed.Options{Compression: c.Compression, Level: c.Level, Progress: progress})
+		}
 		return raw.Write(ctx, b.image, a.file, raw.Options{Progress: progress})
 	case QCOW2:
 		opt := o.QCOW2

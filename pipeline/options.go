@@ -11,6 +11,7 @@ import (
 
 	"imgbuild/bootc"
 	"imgbuild/fault"
+	"imgbuild/formats/compressed"
 	"imgbuild/formats/qcow2"
 	"imgbuild/formats/vhd"
 	"imgbuild/oci"
@@ -44,6 +45,13 @@ type Options struct {
 	Seed       string // "" derives all identifiers from the input
 	QCOW2      qcow2.Options
 	VHD        vhd.Subformat
+	Compress   *Compress // of raw disks; nil is none
+}
+
+// Compress is how raw disks are compressed.
+type Compress struct {
+	Compression compressed.Compression
+	Level       int // 0 is the default of the compression
 }
 
 // Sizes are the sizes asked for, in bytes; 0 is the default.
@@ -112,7 +120,7 @@ func ParseType(name string) (Type, error) {
 	return Type(name), nil
 }
 
-// path returns where the artefact goes below the output directory.
+// path returns where the artefact goes without compression.
 func (t Type) path() string {
 	for _, known := range types() {
 		if known.Type == t {
@@ -164,6 +172,15 @@ func (o *Options) validate() error {
 		return usage(fmt.Errorf("stateroot %q: not a name of letters, digits, '-', '_' and '.'", s), "")
 	}
 	return nil
+}
+
+// path returns where the artefact goes below the output directory, with the
+// extension of its compression.
+func (o *Options) path(t Type) string {
+	if o.Compress != nil && (t == Raw || t == AMI) {
+		return t.path() + o.Compress.Compression.Extension()
+	}
+	return t.path()
 }
 
 // unique returns the types in the order they were asked for, each file once.

@@ -110,7 +110,7 @@ func describe(s *source, sys *system, d *disks, l *layout, o *Options) *Plan {
 		p.Disk.Partitions = append(p.Disk.Partitions, out)
 	}
 	for _, t := range o.Types {
-		p.Artefacts = append(p.Artefacts, t.path())
+		p.Artefacts = append(p.Artefacts, o.path(t))
 	}
 	return p
 }

@@ -14,6 +14,7 @@ import (
 
 	"imgbuild/blueprints"
 	"imgbuild/fault"
+	"imgbuild/formats/compressed"
 	"imgbuild/formats/qcow2"
 	"imgbuild/formats/vhd"
 	"imgbuild/oci"
@@ -22,15 +23,15 @@ import (
 
 // flags are those of build and plan, as typed.
 type flags struct {
-	types, kargs, kargDelete, configs              []string
-	output, rootfs, arch, chown, progress, cache   string
-	target, stateroot, seed, compression, authfile string
-	size, rootSize, freeSpace, vhdSubformat        string
-	tlsVerify, noCache, noDefaults, selinuxOff     bool
-	sigPolicy, skipBound                           bool
-	store, rpmmd, buildContainer, payload          string
-	librepo, inVM, local                           bool
-	awsName, awsBucket, awsRegion                  string
+	types, kargs, kargDelete, configs                 []string
+	output, rootfs, arch, chown, progress, cache      string
+	target, stateroot, seed, compression, authfile    string
+	size, rootSize, freeSpace, vhdSubformat, compress string
+	tlsVerify, noCache, noDefaults, selinuxOff        bool
+	sigPolicy, skipBound                              bool
+	store, rpmmd, buildContainer, payload             string
+	librepo, inVM, local                              bool
+	awsName, awsBucket, awsRegion                     string
 }
 
 func newBuild() *cobra.Command {
@@ -90,6 +91,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.skipBound, "skip-bound-images", false, "leave the image's bound images to the first boot")
 	s.StringArrayVar(&f.configs, "config", nil, "blueprint, .toml or .json, - for stdin (default: /config.toml or /config.json, if there)")
 	s.StringVar(&f.compression, "qcow2-compression", "zlib", "compression of qcow2: none, zlib, zstd or zstd:LEVEL")
+	s.StringVar(&f.compress, "compress", "", "compress raw disks: gzip, xz or zstd, with :LEVEL for gzip and zstd")
 	s.StringVar(&f.vhdSubformat, "vhd-subformat", "fixed", "kind of vhd: fixed or dynamic")
 	s.StringVar(&f.seed, "seed", "", "text that all UUIDs derive from (default: the image's digest and these flags)")
 	f.registerSource(s)
@@ -184,6 +186,13 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 		// A command without the flag.
 	} else if o.QCOW2.Compression, o.QCOW2.Level, err = qcow2.ParseCompression(f.compression); err != nil {
 		return nil, fault.Default(fault.Usage, fmt.Errorf("--qcow2-compression: %w", err))
+	}
+	if f.compress != "" {
+		c, level, err := compressed.ParseCompression(f.compress)
+		if err != nil {
+			return nil, fault.Default(fault.Usage, fmt.Errorf("--compress: %w", err))
+		}
+		o.Compress = &pipeline.Compress{Compression: c, Level: level}
 	}
 	if f.vhdSubformat != "" {
 		if o.VHD, err = vhd.ParseSubformat(f.vhdSubformat); err != nil {

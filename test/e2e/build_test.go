@@ -94,6 +94,26 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// A compressed raw disk unpacks to the plain one. The image is a small one, as xz
+// takes its time.
+func TestCompressedRaw(t *testing.T) {
+	layout := filepath.Join(t.TempDir(), "image")
+	if err := image.New().Write(layout); err != nil {
+		t.Fatal(err)
+	}
+	dir, _ := build(t, "--type", "raw", "--size", "min", "--no-cache", "--target-arch", "amd64", "oci:"+layout)
+	want := sum(t, filepath.Join(dir, "image/disk.raw"))
+	for compression, unpack := range map[string]string{"gzip": "disk.raw.gz", "xz": "disk.raw.xz", "zstd:1": "disk.raw.zst"} {
+		dir, _ := build(t, "--type", "raw", "--compress", compression, "--size", "min", "--no-cache", "--target-arch", "amd64", "oci:"+layout)
+		name, _, _ := strings.Cut(compression, ":")
+		plain := filepath.Join(t.TempDir(), "disk.raw")
+		check(t, "sh", "dash", "-c", name+` -dc "$1" | cp --sparse=always /dev/stdin "$2"`, "sh", filepath.Join(dir, "image", unpack), plain)
+		if sum(t, plain) != want {
+			t.Errorf("%s: another disk", compression)
+		}
+	}
+}
+
 // Sizes asked for are kept, and refused with what is needed where they cannot.
 func TestSizes(t *testing.T) {
 	cache := t.TempDir()
