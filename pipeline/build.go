@@ -73,6 +73,7 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	id, err := newIdentity(o.Seed, identityInput{
 		Manifest: s.image.ManifestDigest, Arch: o.Arch, Target: o.Target, Stateroot: o.Stateroot, RootFS: o.RootFS,
 		Kargs: append(append([]string{}, o.Kargs...), o.KargDelete...), Sizes: o.Sizes, SELinuxOff: o.SELinuxOff,
+		NoDefaults: o.NoDefaults, SigPolicy: o.SigPolicy,
 	})
 	if err != nil {
 		return nil, err

@@ -24,6 +24,8 @@ type identityInput struct {
 	Kargs      []string `json:"kargs,omitempty"`
 	Sizes      Sizes    `json:"sizes"`
 	SELinuxOff bool     `json:"selinux_off,omitempty"`
+	NoDefaults bool     `json:"no_defaults,omitempty"`
+	SigPolicy  bool     `json:"sig_policy,omitempty"`
 }
 
 // newIdentity derives the identity of a build: from the seed alone when there

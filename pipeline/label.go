@@ -55,11 +55,7 @@ func relabelled(root *tree.Inode, labels labeler) *tree.Inode {
 	done := map[key]*tree.Inode{}
 	var copyOf func(i *tree.Inode, path string) *tree.Inode
 	copyOf = func(i *tree.Inode, path string) *tree.Inode {
-		lookup := path
-		if path == "/proc" {
-			lookup = "/mnt" // ostree-sepolicy.c: the policy has no label for /proc
-		}
-		label, ok := labels.Lookup(lookup, i.Mode)
+		label, ok := labels.Lookup(path, i.Mode)
 		old, has := i.Xattr(xattrSELinux)
 		same := !ok || has && old == label+"\x00"
 		if !i.IsDir() {
