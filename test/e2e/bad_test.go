@@ -91,6 +91,10 @@ func TestBadImage(t *testing.T) {
 			s.File(1, "usr/share/containers/systemd/app.image", "[Image]\nImage=registry.example.com/app:1\n")
 			s.Link(1, "usr/lib/bootc/bound-images.d/app.image", "../../../share/containers/systemd/app.image")
 		}, code: 6, want: "app", hint: true},
+		{name: "disk.yaml", make: func(s *image.Spec) { s.File(1, "usr/lib/bootc-image-builder/disk.yaml", "mount_configuration: none\n") }, code: 6, want: "/usr/lib/bootc-image-builder/disk.yaml", hint: true},
+		{name: "systemd-boot", make: func(s *image.Spec) {
+			s.File(1, "usr/lib/bootc/install/00.toml", "[install]\nbootloader = \"systemd\"\n")
+		}, code: 6, want: "systemd", hint: true},
 		{name: "unknown type", args: []string{"--type", "floppy"}, code: 2, want: "floppy", hint: true},
 		{name: "unknown flag", args: []string{"--nonsense"}, code: 2, want: "nonsense", hint: true},
 		{name: "unknown architecture", args: []string{"--target-arch", "pdp11"}, code: 2, want: "pdp11", hint: true},
