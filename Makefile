@@ -45,11 +45,14 @@ demo: build sample
 test:
 	GO=$(GO) test/run
 
-# Builds against the floor of the same image, in one run. BENCH_IMAGE is an OCI
-# layout, BENCH_PEER a program to compare with.
+# Builds against the floor of the same image, in one run, and what an encapsulated
+# base and SELinux add. BENCH_IMAGE is an OCI layout, BENCH_PEER a program to compare
+# with.
 BENCH_IMAGE ?= $(CACHE)/sample
-bench: build sample
-	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -max-cold 3 -max-rss 400 -max-labels 0.25 $(if $(BENCH_PEER),-peer $(BENCH_PEER))
+BENCH_LABELLED ?= $(CACHE)/sample-fedoralike
+bench: build samples
+	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -max-cold 3 -max-rss 400 $(if $(BENCH_PEER),-peer $(BENCH_PEER))
+	$(GO) run ./test/bench -image $(BENCH_LABELLED) -bin $(BIN) -max-cold 3 -max-rss 400 -max-labels 0.25
 
 # Every fuzz target for FUZZTIME each.
 FUZZTIME ?= 1m
