@@ -12,6 +12,7 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/formats/bmap"
 )
 
 // Result is what a build made.
@@ -105,6 +106,7 @@ func badImage(err error, o *Options) error {
 // artefacts are the files of a build.
 type artefacts struct {
 	files    []*artefact // one a type
+	bmap     *artefact   // beside a compressed raw disk, else nil
 	manifest *artefact
 }
 
@@ -121,6 +123,12 @@ func createArtefacts(o *Options) (_ *artefacts, err error) {
 			return nil, err
 		}
 		a.files = append(a.files, f)
+		if o.path(t) != t.path() {
+			// What is compressed is likely to be flashed by bmaptool.
+			if a.bmap, err = createArtefact(filepath.Join(o.Output, t.path()+".bmap")); err != nil {
+				return nil, err
+			}
+		}
 	}
 	a.manifest, err = createArtefact(manifestPath(o))
 	return a, err
@@ -129,6 +137,9 @@ func createArtefacts(o *Options) (_ *artefacts, err error) {
 func (a *artefacts) discard() {
 	if a.manifest != nil {
 		a.manifest.discard()
+	}
+	if a.bmap != nil {
+		a.bmap.discard()
 	}
 	for i := len(a.files) - 1; i >= 0; i-- {
 		a.files[i].discard()
@@ -151,6 +162,11 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 			return nil
 		})
 	}
+	all := files.files
+	if files.bmap != nil {
+		all = append(all, files.bmap)
+		g.Go(func() error { return bmap.Write(gctx, b.image, files.bmap.file, bmap.Options{}) })
+	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
@@ -165,7 +181,7 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 		return nil, err
 	}
 	r := &Result{Plan: b.plan}
-	for _, f := range append(files.files, files.manifest) {
+	for _, f := range append(all, files.manifest) {
 		if err := f.commit(o.Chown); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"imgbuild/blueprints"
 	"imgbuild/content"
@@ -12,6 +13,7 @@ import (
 	"imgbuild/filesystem"
 	"imgbuild/filesystem/ext4"
 	"imgbuild/filesystem/fat"
+	"imgbuild/formats/gce"
 	"imgbuild/partition"
 )
 
@@ -184,6 +186,15 @@ func (l *layout) fitDisk(o *Options, need int64) error {
 	case o.Sizes.Minimal, o.Sizes.Root > 0:
 	default:
 		size = max(need, defaultDisk)
+	}
+	if slices.Contains(o.Types, GCE) {
+		// Anything else is padded by the encoder, and the backup table is then
+		// not at the end.
+		whole := gce.Size(size)
+		if o.Sizes.Disk > 0 && whole != size {
+			return usage(fmt.Errorf("disk size %s: a gce disk has whole GiB", blueprints.FormatSize(size)), fmt.Sprintf("--size %dGiB", whole/gib))
+		}
+		size = whole
 	}
 	if size < need {
 		return fault.New(fault.NoSpace, fmt.Errorf("disk size: %s asked for, and the content needs %s",

@@ -228,8 +228,8 @@ func TestEncodersKeepNothing(t *testing.T) {
 		if err := e.encode(&first, src); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 50 {
-			if err := e.encode(&u, append(disktest.Noise(uint64(i), 200*i), disktest.Text(500*i)...)); err != nil {
+		for i := range 12 {
+			if err := e.encode(&u, append(disktest.Noise(uint64(i), 800*i), disktest.Text(2000*i)...)); err != nil {
 				t.Fatal(err)
 			}
 			if err := e.encode(&u, src); err != nil || !bytes.Equal(u.data, first.data) || u.crc != first.crc || u.size != first.size {
@@ -314,7 +314,7 @@ func FuzzWrite(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{255, 128, 2, 250}, 2), uint16(1))
 	f.Add([]byte{0, 255, 255, 128, 0, 255, 0, 255, 0, 255, 255, 255}, uint16(7))
 	f.Fuzz(func(t *testing.T, in []byte, cut uint16) {
-		img := disktest.FromInput(t, in[:min(len(in), 30)], cut, 1<<20)
+		img := disktest.FromInput(t, in[:min(len(in), 30)], cut, 1<<18)
 		for _, c := range all {
 			checkDisk(t, img, c)
 		}

@@ -218,11 +218,19 @@ func TestHeadLength(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		zero, err := m.descriptor()
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, n := range []int64{0, 9, 10, 99999, 8 << 30, 1 << 40, 1<<63 - 1} {
 			m.FileSize, m.Populated = n, n
 			got, err := m.head(make([]byte, sha256.Size), testTime)
 			if err != nil || len(got) != len(want) {
 				t.Errorf("%d: %d bytes, want %d, %v", n, len(got), len(want), err)
+			}
+			text, err := m.descriptor()
+			if err != nil || len(text) != len(zero) {
+				t.Errorf("%d: descriptor of %d bytes, want %d, %v", n, len(text), len(zero), err)
 			}
 		}
 	}

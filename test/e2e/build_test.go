@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -111,6 +112,9 @@ func TestCompressedRaw(t *testing.T) {
 		if sum(t, plain) != want {
 			t.Errorf("%s: another disk", compression)
 		}
+		if b, err := os.ReadFile(filepath.Join(dir, "image/disk.raw.bmap")); err != nil || !bytes.Contains(b, []byte("<BlockMap>")) && !bytes.Contains(b, []byte("<BlockMap ")) {
+			t.Errorf("%s: block map %v", compression, err)
+		}
 	}
 }
 
@@ -156,6 +160,8 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%v: no size that would do in %s", args, r.stderr)
 		}
 	}
+	r := run(t, command(t, "--type", "gce", "--size", "10.5 GiB", "--cache", cache, "oci:"+sample(t)))
+	failed(t, "a gce disk of 10.5 GiB", r, 2, "")
 	// The smallest disk is one that works: its root is checked with no room left.
 	dir, _ := build(t, "--type", "raw", "--size", "min", "--cache", cache, "oci:"+sample(t))
 	check(t, "e2fsck", "e2fsprogs", "-fn", partition(t, filepath.Join(dir, "image/disk.raw"), 4))

@@ -25,7 +25,7 @@ func ranks() []string {
 		"cmd/imgbuild",
 		"pipeline",
 		"blueprints",
-		"formats/ova formats/gce",
+		"formats/ova formats/gce formats/bmap",
 		"formats/raw formats/qcow2 formats/vmdk formats/vhd formats/vhdx formats/vdi formats/compressed",
 		"formats/output",
 		"bootc ostree composefs",

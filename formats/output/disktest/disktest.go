@@ -29,8 +29,16 @@ type Write func(ctx context.Context, img *disk.Image, f *os.File, progress func(
 // prints.
 func Tool(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
+	path, err := exec.LookPath(name)
+	if err != nil {
+		// What makes and checks file systems is in sbin, which is not in everyone's
+		// PATH.
+		if path, err = exec.LookPath(filepath.Join("/usr/sbin", name)); err != nil {
+			t.Fatalf("%s is not installed: %v", name, err)
+		}
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
