@@ -137,3 +137,18 @@ func TestOVMFDirectory(t *testing.T) {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
+
+func TestHangs(t *testing.T) {
+	for log, want := range map[string]bool{
+		"":                                false,
+		"Welcome to GRUB!\n":              false,
+		"  Booting `OS (ostree:0)'\n\n":   true,
+		"  Booting `OS'\nsystemd[1]: x\n": false,
+		"[    0.000000] Linux version 7.2\n[    1.0] hpet0: 3 comparators\n":      true,
+		"[    0.000000] Linux version 7.2\n[    2.0] Run /init as init process\n": false,
+	} {
+		if hangs([]byte(log)) != want {
+			t.Errorf("%q: want %v", log, want)
+		}
+	}
+}

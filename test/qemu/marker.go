@@ -24,6 +24,7 @@ type Marker struct {
 	SELinux     string        // "enforcing", "permissive", or "" without SELinux
 	Mislabeled  int           // paths with another label than the policy's
 	Notes       []string      // lines before it, which explain what is wrong
+	Restarts    int           // machines that hung before this one
 }
 
 // markerLine matches the line of the sample image and of the other fixtures.

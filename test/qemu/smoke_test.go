@@ -50,7 +50,7 @@ func boots(t *testing.T, disk string, f Firmware, timeout time.Duration) Marker 
 	if err := m.Check(f); err != nil {
 		t.Errorf("%v\n%s\n%s", err, m.Line, strings.Join(m.Notes, "\n"))
 	}
-	t.Logf("%s by %s: %.1f s, %s", filepath.Base(disk), f, time.Since(start).Seconds(), m.Line)
+	t.Logf("%s by %s: %.1f s, %d restarts, %s", filepath.Base(disk), f, time.Since(start).Seconds(), m.Restarts, m.Line)
 	return m
 }
 
