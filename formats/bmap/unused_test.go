@@ -101,10 +101,12 @@ func makeXFS(t *testing.T, name string, size int64, args ...string) made {
 		t.Fatal(err)
 	}
 	disktest.Tool(t, "mkfs.xfs", append(append([]string{"-q", "-p", p}, args...), file)...)
-	// Its total includes the blocks of the free lists, which are in no tree.
-	const list = 4
 	out := disktest.Tool(t, "xfs_db", "-r", "-c", "freesp -s", "-c", "sb 0", "-c", "p blocksize agcount", file)
-	free := field(t, out, "total free blocks") - list*field(t, out, "agcount =")
+	free := field(t, out, "total free blocks")
+	// The total includes the blocks of the free lists, which are in no tree.
+	for ag := range field(t, out, "agcount =") {
+		free -= field(t, disktest.Tool(t, "xfs_db", "-r", "-c", fmt.Sprint("agf ", ag), "-c", "p flcount", file), "flcount =")
+	}
 	return made{
 		name:  name,
 		file:  file,
