@@ -33,6 +33,7 @@ func ranks() []string {
 		"bootloader/bootupd",
 		"bootloader/grub",
 		"bootloader/bls",
+		"customize",
 		"selinux",
 		"partition",
 		"filesystem/ext4 filesystem/fat filesystem/xfs",
