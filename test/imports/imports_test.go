@@ -33,6 +33,7 @@ func ranks() []string {
 		"bootloader/bootupd",
 		"bootloader/grub",
 		"bootloader/bls",
+		"customize/accounts",
 		"customize",
 		"selinux",
 		"partition",

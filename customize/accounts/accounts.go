@@ -1,0 +1,118 @@
+// Package accounts adds users and groups to a system that is about to be
+// deployed, and changes those it has.
+package accounts
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"imgbuild/customize"
+)
+
+// User is one account as the configuration asks for it. Of an account that the
+// image has, only what is given is changed.
+type User struct {
+	Name string
+	// Description is the GECOS field.
+	Description *string
+	// Password is a hash as crypt(3) makes them, or plain text. An empty one locks
+	// the account's password.
+	Password *string
+	// Keys are the lines to add to the account's authorized_keys, one key each.
+	Keys []string
+	// Home is an absolute path of the running system, below /var or a link to it.
+	Home  *string
+	Shell *string
+	// Groups are the names of supplementary groups.
+	Groups []string
+	UID    *int64
+	// GID is the number of the primary group, which the image or a Group has.
+	GID *int64
+	// ExpireDate is the day the account expires, in days since 1970-01-01.
+	ExpireDate *int64
+	// ForcePasswordReset asks for a new password at the first login.
+	ForcePasswordReset bool
+}
+
+// Group is one group as the configuration asks for it.
+type Group struct {
+	Name string
+	GID  *int64
+}
+
+// Subject says whether a Problem is one of a user or of a group.
+type Subject string
+
+// The subjects, as the tables of a blueprint are called.
+const (
+	InUser  Subject = "user"
+	InGroup Subject = "group"
+)
+
+// Problem is what is wrong with one field of one user or group.
+type Problem struct {
+	Subject Subject
+	// Index is the place in the list of users or groups, from 0.
+	Index int
+	// Name is the user's or group's name as it was given.
+	Name string
+	// Field is the field as a blueprint calls it: name, description, password, key,
+	// home, shell, groups, uid, gid, expiredate, force_password_reset.
+	Field string
+	// Item is the place in the list that the field is (groups, key), or -1.
+	Item int
+	Err  error
+}
+
+// Error is "user "name": field: why".
+func (p Problem) Error() string {
+	return fmt.Sprintf("%s %q: %s: %v", p.Subject, p.Name, p.Field, p.Err)
+}
+
+// Unwrap returns why.
+func (p Problem) Unwrap() error { return p.Err }
+
+// Problems are all problems of a configuration, or its warnings, in the order of
+// groups, then users.
+type Problems []Problem
+
+// Error has one line for each problem.
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i := range p {
+		lines[i] = p[i].Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns each problem as an error.
+func (p Problems) Unwrap() []error {
+	errs := make([]error, len(p))
+	for i := range p {
+		errs[i] = p[i]
+	}
+	return errs
+}
+
+// Validate returns everything that is wrong with users and groups whatever the
+// image, or nil.
+func Validate(users []User, groups []Group) Problems { return nil }
+
+// Warnings returns what is allowed and yet unwise whatever the image: a password
+// in plain text.
+func Warnings(users []User) Problems { return nil }
+
+// Apply makes the groups, then the users, in the system. The error is a Problems
+// where the configuration and the image do not fit, and any other error where the
+// image cannot be read; the system is then not changed. Warnings are those of
+// Warnings and what the image adds to them.
+func Apply(sys *customize.System, users []User, groups []Group) (warnings Problems, err error) {
+	if p := Validate(users, groups); len(p) > 0 {
+		return nil, p
+	}
+	if len(users)+len(groups) > 0 {
+		return nil, errors.New("users and groups cannot be applied")
+	}
+	return nil, nil
+}
