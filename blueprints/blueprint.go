@@ -13,9 +13,9 @@ import (
 	"imgbuild/toml"
 )
 
-// Blueprint is what a config file asks for. Only what imgbuild applies has a
+// Settings is what imgbuild applies of a config file so far. Only that has a
 // field: any other key is refused while reading, so nothing is ignored.
-type Blueprint struct {
+type Settings struct {
 	KernelAppend []string // customizations.kernel.append, one argument each
 }
 
@@ -24,7 +24,7 @@ const MaxSize = 256 << 10
 
 // Parse reads a blueprint. name is the file's, for errors and to choose the
 // syntax by its ending: .toml or .json; "-" may be either.
-func Parse(name string, text []byte) (*Blueprint, error) {
+func Parse(name string, text []byte) (*Settings, error) {
 	var top map[string]any
 	var err error
 	switch {
@@ -68,8 +68,8 @@ func parseJSON(text []byte) (map[string]any, error) {
 }
 
 // interpret reads the keys that imgbuild applies, and refuses all others.
-func interpret(top map[string]any) (*Blueprint, error) {
-	b := &Blueprint{}
+func interpret(top map[string]any) (*Settings, error) {
+	b := &Settings{}
 	var refused []string
 	for key, value := range top {
 		switch key {
@@ -97,7 +97,7 @@ func interpret(top map[string]any) (*Blueprint, error) {
 }
 
 // customize reads the customizations table and returns the keys it refuses.
-func (b *Blueprint) customize(table map[string]any) (refused []string, err error) {
+func (b *Settings) customize(table map[string]any) (refused []string, err error) {
 	for key, value := range table {
 		if key != "kernel" {
 			refused = append(refused, "customizations."+key)
