@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"imgbuild/fault"
+	"imgbuild/filesystem"
 	"imgbuild/tree"
 )
 
@@ -89,7 +89,7 @@ func collect(ctx context.Context, root *tree.Inode, opt *Options) (*collection, 
 		entries = slices.Insert(slices.Clone(entries), at, tree.Entry{Name: "lost+found", Inode: lost})
 	}
 	if !lost.IsDir() {
-		return nil, c.refuse("/lost+found", errors.New("not a directory, as e2fsck needs it"))
+		return nil, filesystem.Refuse("ext4", "/lost+found", errors.New("not a directory, as e2fsck needs it"))
 	}
 	c.nodes = make([]node, lostFound+1)
 	c.nodes[lostFound] = node{name: "lost+found", parent: 0}
@@ -99,7 +99,7 @@ func collect(ctx context.Context, root *tree.Inode, opt *Options) (*collection, 
 		inode *tree.Inode
 	}{{0, root}, {lostFound, lost}} {
 		if err := c.describe(d.index, d.inode); err != nil {
-			return nil, c.refuse(c.path(d.index), err)
+			return nil, filesystem.Refuse("ext4", c.path(d.index), err)
 		}
 	}
 	// The root first, then lost+found, then the journal: as mke2fs has it.
@@ -129,9 +129,9 @@ func (c *collector) enter(d uint32, entries []tree.Entry) error {
 	for _, e := range entries {
 		index, err := c.number(d, e)
 		if err != nil {
-			return c.refuse(joinPath(c.path(d), e.Name), err)
+			return filesystem.Refuse("ext4", filesystem.JoinPath(c.path(d), e.Name), err)
 		}
-		c.list = append(c.list, dirent{name: e.Name, ino: index + inoRoot, kind: kindOf(e.Inode.Type())})
+		c.list = append(c.list, dirent{name: e.Name, ino: index + inoRoot, kind: filesystem.TypeOf(e.Inode.Mode)})
 		if e.Inode.IsDir() {
 			c.nodes[d].links++
 			if index != lostFound {
@@ -156,7 +156,7 @@ func (c *collector) enter(d uint32, entries []tree.Entry) error {
 	var err error
 	n.blocks, n.indexed, err = c.dirs.write(d+inoRoot, n.parent+inoRoot, c.list, minBlocks)
 	if err != nil {
-		return c.refuse(c.path(d), err)
+		return filesystem.Refuse("ext4", c.path(d), err)
 	}
 	return nil
 }
@@ -202,8 +202,8 @@ func (c *collector) describe(index uint32, i *tree.Inode) error {
 		if size := i.Content.Size(); size > maxFileSize {
 			return fmt.Errorf("file of %d bytes, more than the %d that ext4 can hold", size, int64(maxFileSize))
 		}
-		for r := range dataBlocks(i.Content) {
-			c.dataBlocks += r.n
+		for _, n := range filesystem.DataBlocks(i.Content, blockShift) {
+			c.dataBlocks += n
 		}
 	case tree.TypeDir, tree.TypeFIFO, tree.TypeSock:
 	case tree.TypeChar, tree.TypeBlock:
@@ -262,36 +262,5 @@ func (c *collector) setXattrs(n *node) error {
 
 // path returns the path of a node, for errors.
 func (c *collection) path(index uint32) string {
-	var names []string
-	for ; index != 0; index = c.nodes[index].parent {
-		names = append(names, c.nodes[index].name)
-	}
-	slices.Reverse(names)
-	return "/" + strings.Join(names, "/")
-}
-
-func joinPath(dir, name string) string { return strings.TrimSuffix(dir, "/") + "/" + name }
-
-// refuse returns the error of a path that ext4 cannot hold.
-func (c *collection) refuse(path string, err error) error {
-	return fault.New(fault.BadImage, fmt.Errorf("ext4: %s: %w", path, err),
-		"change the file in the image, or choose another type of file system")
-}
-
-func kindOf(mode uint32) fileType {
-	switch mode {
-	case tree.TypeDir:
-		return typeDir
-	case tree.TypeChar:
-		return typeChar
-	case tree.TypeBlock:
-		return typeBlock
-	case tree.TypeFIFO:
-		return typeFIFO
-	case tree.TypeSock:
-		return typeSocket
-	case tree.TypeLink:
-		return typeSymlink
-	}
-	return typeRegular
+	return filesystem.Path(index, 0, func(i uint32) (string, uint32) { return c.nodes[i].name, c.nodes[i].parent })
 }

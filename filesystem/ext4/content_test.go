@@ -1,45 +1,34 @@
 package ext4
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
-	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"imgbuild/content"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
-
-// noise returns n bytes that depend on seed.
-func noise(seed uint64, n int) content.Ref {
-	b := make([]byte, n)
-	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
-	r.Read(b)
-	return content.Bytes(b)
-}
 
 // TestContent reads everything back with debugfs.
 func TestContent(t *testing.T) {
 	root := tree.NewDir(0o755)
 	contents := map[string]content.Ref{"empty": {}}
 	for i, n := range []int{1, blockSize - 1, blockSize, blockSize + 1, 1<<20 + 1, 3 << 20} {
-		contents[fmt.Sprint("size-", n)] = noise(uint64(i), n)
+		contents[fmt.Sprint("size-", n)] = fstest.Noise(uint64(i), n)
 	}
-	contents["sparse"] = sparse(t, 9*mib+17,
-		content.Piece{Off: 100, Ref: noise(10, 10)},
-		content.Piece{Off: blockSize - 1, Ref: noise(11, 2)},
-		content.Piece{Off: 5*mib + 1, Ref: noise(12, 2*mib)},
-		content.Piece{Off: 9*mib + 16, Ref: noise(13, 1)})
-	contents["scattered"] = scattered(t, 1500).Content
+	contents["sparse"] = fstest.Sparse(t, 9*mib+17,
+		content.Piece{Off: 100, Ref: fstest.Noise(10, 10)},
+		content.Piece{Off: blockSize - 1, Ref: fstest.Noise(11, 2)},
+		content.Piece{Off: 5*mib + 1, Ref: fstest.Noise(12, 2*mib)},
+		content.Piece{Off: 9*mib + 16, Ref: fstest.Noise(13, 1)})
+	contents["scattered"] = fstest.Scattered(t, 1500).Content
 	for name, c := range contents {
 		root.Set(name, tree.NewFile(0o640, c))
 	}
@@ -50,7 +39,7 @@ func TestContent(t *testing.T) {
 		"security.selinux":         "system_u:object_r:usr_t:s0\x00",
 		"user.empty":               "",
 		"user.large":               strings.Repeat("large", 300),
-		"system.posix_acl_access":  testACL,
+		"system.posix_acl_access":  fstest.ACL,
 		"trusted.overlay.metacopy": "\x00\x24\x00\x01",
 	}
 	for name, v := range values {
@@ -73,12 +62,12 @@ func TestContent(t *testing.T) {
 	}
 	debugfs(t, image, commands...)
 	for name, c := range contents {
-		compareFile(t, filepath.Join(out, name), c)
+		fstest.CompareFile(t, filepath.Join(out, name), c)
 	}
 	// libext2fs gives entries without an identity 0, Linux -1.
-	values["system.posix_acl_access"] = strings.ReplaceAll(testACL, "\xff\xff\xff\xff", "\x00\x00\x00\x00")
+	values["system.posix_acl_access"] = strings.ReplaceAll(fstest.ACL, "\xff\xff\xff\xff", "\x00\x00\x00\x00")
 	for name, v := range values {
-		compareFile(t, filepath.Join(out, name), content.String(v))
+		fstest.CompareFile(t, filepath.Join(out, name), content.String(v))
 	}
 	stat := debugfs(t, image, `stat "/second name"`)
 	for _, want := range []string{
@@ -103,30 +92,14 @@ func TestContent(t *testing.T) {
 	}
 }
 
-func compareFile(t *testing.T, name string, want content.Ref) {
-	t.Helper()
-	got, err := os.ReadFile(name)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	b, err := want.ReadAll(64 << 20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, b) {
-		t.Errorf("%s: %d bytes that differ from the %d written", name, len(got), len(b))
-	}
-}
-
 // TestSplitLinks checks that the names of a file that has too many go to
 // copies of it.
 func TestSplitLinks(t *testing.T) {
-	d, f := tree.NewDir(0o755), file("linked")
+	d, f := tree.NewDir(0o755), fstest.File("linked")
 	for i := range 2*maxLinks + 1 {
 		d.Set(fmt.Sprintf("%06d", i), f)
 	}
-	image := writeImage(t, dirOf("d", d), 64*mib, testOptions())
+	image := writeImage(t, fstest.DirOf("d", d), 64*mib, testOptions())
 	out := debugfs(t, image, "stat /d/000000", "stat /d/064999", "stat /d/065000", "stat /d/130000")
 	var got []string
 	for _, m := range regexp.MustCompile(`Inode: (\d+)|Links: (\d+)`).FindAllStringSubmatch(out, -1) {
@@ -147,8 +120,8 @@ func TestFeatures(t *testing.T) {
 	}
 	for _, want := range []string{
 		"Filesystem features: has_journal ext_attr resize_inode dir_index filetype extent 64bit flex_bg sparse_super large_file huge_file dir_nlink extra_isize metadata_csum verity\n",
-		"Filesystem volume name: root\n", "Filesystem state: clean\n", "Filesystem UUID: " + uuidString(opt.UUID) + "\n",
-		"Directory Hash Seed: " + uuidString(opt.HashSeed) + "\n", "Default directory hash: half_md4\n", "Flex block group size: 16\n",
+		"Filesystem volume name: root\n", "Filesystem state: clean\n", "Filesystem UUID: " + fstest.UUIDString(opt.UUID) + "\n",
+		"Directory Hash Seed: " + fstest.UUIDString(opt.HashSeed) + "\n", "Default directory hash: half_md4\n", "Flex block group size: 16\n",
 		"Reserved GDT blocks: 127\n", "Inode count: 65536\n", "Block count: 262144\n", "Total journal size: 32M\n", "Journal start: 0\n",
 		"Filesystem flags: signed_directory_hash \n", "Last write time: Tue Nov 14 22:13:20 2023\n",
 	} {
@@ -158,37 +131,11 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
-// objects returns a tree like that of an ostree deployment: n files in 256
-// directories, each with a second name in another one.
-func objects(n int) *tree.Inode {
-	root := tree.NewDir(0o755)
-	repo, usr := tree.NewDir(0o755), tree.NewDir(0o755)
-	root.Set("repo", repo)
-	root.Set("usr", usr)
-	spool := noise(1, 64<<10)
-	for i := range n {
-		name := fmt.Sprintf("%02x", i%256)
-		if i < 256 {
-			repo.Set(name, tree.NewDir(0o755))
-		}
-		if i%20 == 0 {
-			usr.Set(fmt.Sprint(i/20), tree.NewDir(0o755))
-		}
-		sum := sha256.Sum256(binary.AppendUvarint(nil, uint64(i)))
-		f := tree.NewFile(0o644, spool.Slice(int64(i%512), int64(i*31%60000)))
-		f.SetXattr("security.selinux", fmt.Sprintf("system_u:object_r:type%d_t:s0\x00", i%50))
-		repo.Child(name).Set(fmt.Sprintf("%x.file", sum[1:]), f)
-		usr.Child(fmt.Sprint(i/20)).Set(fmt.Sprintf("file-%d", i), f)
-	}
-	tree.Walk(root, func(_ string, i *tree.Inode) error { i.Entries(); return nil })
-	return root
-}
-
 // TestDeterministic writes a tree twice.
 func TestDeterministic(t *testing.T) {
 	digest := func() string {
 		h := sha256.New()
-		hashExtents(t, h, objects(3000), 512*mib)
+		hashExtents(t, h, fstest.Objects(3000), 512*mib)
 		return fmt.Sprintf("%x", h.Sum(nil))
 	}
 	if a, b := digest(), digest(); a != b {
@@ -212,7 +159,7 @@ func hashExtents(t *testing.T, h hash.Hash, root *tree.Inode, size int64) {
 // TestLayout checks what copiers and readers rely on: the content of files is
 // in the order of the inodes, with nothing between.
 func TestLayout(t *testing.T) {
-	root := objects(2000)
+	root := fstest.Objects(2000)
 	opt := testOptions()
 	c, err := collect(context.Background(), root, &opt)
 	if err != nil {
@@ -231,7 +178,7 @@ func TestLayout(t *testing.T) {
 	if gaps > 3 { // journal, copy of the superblock
 		t.Errorf("%d gaps between %d files", gaps, len(l.fileData))
 	}
-	extents, err := Write(context.Background(), dirOf("f", tree.NewFile(0o644, zeros(t, 5*gib))), 10*gib, opt)
+	extents, err := Write(context.Background(), fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(5*gib))), 10*gib, opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"imgbuild/filesystem"
 )
 
 const (
@@ -38,7 +40,7 @@ var errDirTooLarge = errors.New("directory has more entries than ext4 can index"
 type dirent struct {
 	name        string
 	ino         uint32
-	kind        fileType
+	kind        filesystem.FileType
 	hash, minor uint32 // set when the directory is indexed
 }
 
@@ -65,9 +67,9 @@ func (w *dirWriter) write(ino, parent uint32, entries []dirent, minBlocks int) (
 		return w.row.len() - before, true, err
 	}
 	clear(w.buf[:])
-	putDirent(w.buf[0:], ino, 12, typeDir, ".")
+	putDirent(w.buf[0:], ino, 12, filesystem.TypeDir, ".")
 	end := 12
-	putDirent(w.buf[12:], parent, 12, typeDir, "..")
+	putDirent(w.buf[12:], parent, 12, filesystem.TypeDir, "..")
 	last := end
 	end = sizeDots
 	for i := range entries {
@@ -84,7 +86,7 @@ func (w *dirWriter) write(ino, parent uint32, entries []dirent, minBlocks int) (
 }
 
 // putDirent writes an entry that takes size bytes.
-func putDirent(b []byte, ino uint32, size int, kind fileType, name string) {
+func putDirent(b []byte, ino uint32, size int, kind filesystem.FileType, name string) {
 	binary.LittleEndian.PutUint32(b, ino)
 	binary.LittleEndian.PutUint16(b[4:], uint16(size))
 	b[6] = uint8(len(name))
@@ -186,8 +188,8 @@ func fillLeaves(entries []dirent) []leaf {
 func (w *dirWriter) beginRoot(ino, parent uint32, nodes int) {
 	b := w.buf[:]
 	clear(b)
-	putDirent(b, ino, 12, typeDir, ".")
-	putDirent(b[12:], parent, blockSize-12, typeDir, "..")
+	putDirent(b, ino, 12, filesystem.TypeDir, ".")
+	putDirent(b[12:], parent, blockSize-12, filesystem.TypeDir, "..")
 	b[28] = hashHalfMD4
 	b[29] = 8 // info_length
 	if nodes > 0 {

@@ -2,9 +2,6 @@ package ext4
 
 import (
 	"encoding/binary"
-	"iter"
-
-	"imgbuild/content"
 )
 
 const (
@@ -20,29 +17,6 @@ const (
 type extent struct {
 	logical, n uint32
 	start      uint64
-}
-
-// dataBlocks yields the runs of blocks of a file that hold data, ascending and
-// not touching, as block numbers within the file. What is between them are
-// holes.
-func dataBlocks(c content.Ref) iter.Seq[run] {
-	return func(yield func(run) bool) {
-		var r run
-		for off, n := range c.Data() {
-			first, end := uint64(off)>>blockShift, ceilDiv(uint64(off+n), blockSize)
-			if first <= r.end() && r.n > 0 {
-				r.n = max(end, r.end()) - r.start
-				continue
-			}
-			if r.n > 0 && !yield(r) {
-				return
-			}
-			r = run{first, end - first}
-		}
-		if r.n > 0 {
-			yield(r)
-		}
-	}
 }
 
 // appendExtents appends the extents of a run of blocks that lies on the disk at

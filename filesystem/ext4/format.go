@@ -3,6 +3,8 @@ package ext4
 import (
 	"encoding/binary"
 	"hash/crc32"
+
+	"imgbuild/filesystem"
 )
 
 // Sizes that the package writes; the format allows others.
@@ -101,19 +103,8 @@ const (
 	flagExtents   inodeFlag = 0x80000
 )
 
-type fileType uint8
-
-// Values of dirent.file_type.
-const (
-	typeRegular fileType = 1 + iota
-	typeDir
-	typeChar
-	typeBlock
-	typeFIFO
-	typeSocket
-	typeSymlink
-	typeChecksum fileType = 0xde // EXT4_FT_DIR_CSUM, of the tail of a block
-)
+// typeChecksum is EXT4_FT_DIR_CSUM, the file type of the tail of a block.
+const typeChecksum filesystem.FileType = 0xde
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

@@ -10,6 +10,7 @@ import (
 
 	"imgbuild/content"
 	"imgbuild/disk"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
@@ -19,30 +20,6 @@ const (
 	gib = 1 << 30
 	tib = 1 << 40
 )
-
-// dirOf returns a directory of the entries name, inode, name, inode ...
-func dirOf(pairs ...any) *tree.Inode {
-	d := tree.NewDir(0o755)
-	for i := 0; i < len(pairs); i += 2 {
-		d.Set(pairs[i].(string), pairs[i+1].(*tree.Inode))
-	}
-	return d
-}
-
-func file(s string) *tree.Inode { return tree.NewFile(0o644, content.String(s)) }
-
-func with(i *tree.Inode, change func(*tree.Inode)) *tree.Inode {
-	change(i)
-	return i
-}
-
-func xattrFile(pairs ...string) *tree.Inode {
-	i := file("x")
-	for k := 0; k < len(pairs); k += 2 {
-		i.SetXattr(pairs[k], pairs[k+1])
-	}
-	return i
-}
 
 // named returns a directory of n names made by format, of empty files that have
 // many names each.
@@ -56,23 +33,6 @@ func named(format string, n int) *tree.Inode {
 		d.Set(fmt.Sprintf(format, i), f)
 	}
 	return d
-}
-
-// scattered returns a file of n blocks with holes between them.
-func scattered(t testing.TB, n int) *tree.Inode {
-	pieces := make([]content.Piece, n)
-	for i := range pieces {
-		pieces[i] = content.Piece{Off: int64(i) * 2 * blockSize, Ref: content.String("data")}
-	}
-	return tree.NewFile(0o644, sparse(t, int64(n)*2*blockSize, pieces...))
-}
-
-func sparse(t testing.TB, size int64, pieces ...content.Piece) content.Ref {
-	ref, err := content.Sparse(size, pieces)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ref
 }
 
 // leavesOf returns the number of leaves of a directory of n names of 255 bytes.
@@ -110,11 +70,11 @@ func TestFsck(t *testing.T) {
 	}
 
 	// A block has room for 4084 bytes, 24 of them for "." and "..".
-	full := func() *tree.Inode { d := named("%04d", 337); d.Set("8letters", file("")); return d }
-	add("one block", 64*mib, dirOf("d", full()))
-	add("one entry more", 64*mib, dirOf("d", with(full(), func(d *tree.Inode) { d.Set("x", file("")) })))
-	add("10,000 entries", 64*mib, dirOf("d", named("entry-%d", 10000)))
-	add("200,000 entries", 128*mib, dirOf("d", named("this is entry %d", 200000)))
+	full := func() *tree.Inode { d := named("%04d", 337); d.Set("8letters", fstest.File("")); return d }
+	add("one block", 64*mib, fstest.DirOf("d", full()))
+	add("one entry more", 64*mib, fstest.DirOf("d", fstest.With(full(), func(d *tree.Inode) { d.Set("x", fstest.File("")) })))
+	add("10,000 entries", 64*mib, fstest.DirOf("d", named("entry-%d", 10000)))
+	add("200,000 entries", 128*mib, fstest.DirOf("d", named("this is entry %d", 200000)))
 	n := 6000
 	for leavesOf(n) < maxRootEntries {
 		n += max(1, (maxRootEntries-leavesOf(n))*5)
@@ -122,68 +82,68 @@ func TestFsck(t *testing.T) {
 	for leavesOf(n) > maxRootEntries {
 		n--
 	}
-	add("root full", 64*mib, dirOf("d", named("%0255d", n)))
+	add("root full", 64*mib, fstest.DirOf("d", named("%0255d", n)))
 	for leavesOf(n) == maxRootEntries {
 		n++
 	}
-	add("first node", 64*mib, dirOf("d", named("%0255d", n)))
-	add("collision", 64*mib, dirOf("d", colliding(t)))
+	add("first node", 64*mib, fstest.DirOf("d", named("%0255d", n)))
+	add("collision", 64*mib, fstest.DirOf("d", colliding(t)))
 	high := tree.NewDir(0o755)
 	for i := range 1000 {
-		high.Set(fmt.Sprintf("%d \xff\x80ÄÖÜß€\xfe %d", i, i*7919), file(""))
+		high.Set(fmt.Sprintf("%d \xff\x80ÄÖÜß€\xfe %d", i, i*7919), fstest.File(""))
 	}
-	add("names beyond ASCII", 64*mib, dirOf("d", high))
+	add("names beyond ASCII", 64*mib, fstest.DirOf("d", high))
 	add("large root", 64*mib, named("%0200d", 1000))
 
 	value := func(n int) string { return strings.Repeat("v", n) }
 	for _, n := range []int{0, 1, 67, 68, 69, 4039, 4040} {
-		add(fmt.Sprint("attribute of ", n), 64*mib, dirOf("f", xattrFile("user.a", value(n))))
+		add(fmt.Sprint("attribute of ", n), 64*mib, fstest.DirOf("f", fstest.XattrFile("user.a", value(n))))
 	}
-	add("both full", 64*mib, dirOf("f", xattrFile("user.a", value(68), "user.b", value(4040))))
-	many := file("")
+	add("both full", 64*mib, fstest.DirOf("f", fstest.XattrFile("user.a", value(68), "user.b", value(4040))))
+	many := fstest.File("")
 	for i := range 40 {
 		many.SetXattr(fmt.Sprintf("user.attribute-%02d", i), value(i+20))
 	}
-	add("40 attributes", 64*mib, dirOf("f", many))
+	add("40 attributes", 64*mib, fstest.DirOf("f", many))
 	shared := tree.NewDir(0o755)
 	for i := range 2*maxXattrRefs + 1 {
-		shared.Set(fmt.Sprint(i), xattrFile("user.large", value(500), "security.selinux", "system_u:object_r:usr_t:s0\x00"))
+		shared.Set(fmt.Sprint(i), fstest.XattrFile("user.large", value(500), "security.selinux", "system_u:object_r:usr_t:s0\x00"))
 	}
 	shared.SetXattr("user.large", value(500))
-	add("shared attributes", 64*mib, dirOf("d", shared))
-	add("access control lists", 64*mib, dirOf("f", xattrFile("system.posix_acl_access", testACL), "d",
-		with(tree.NewDir(0o700), func(d *tree.Inode) { d.SetXattr("system.posix_acl_default", testACL) })))
+	add("shared attributes", 64*mib, fstest.DirOf("d", shared))
+	add("access control lists", 64*mib, fstest.DirOf("f", fstest.XattrFile("system.posix_acl_access", fstest.ACL), "d",
+		fstest.With(tree.NewDir(0o700), func(d *tree.Inode) { d.SetXattr("system.posix_acl_default", fstest.ACL) })))
 	root := tree.NewDir(0o755)
 	root.SetXattr("user.root", value(1000))
 	lost := tree.NewDir(0o700)
 	lost.SetXattr("security.selinux", value(30))
 	lost.SetXattr("user.more", value(300))
-	lost.Set("found", file("x"))
+	lost.Set("found", fstest.File("x"))
 	root.Set("lost+found", lost)
 	add("lost+found given", 64*mib, root)
-	add("lost+found large", 64*mib, dirOf("lost+found", named("%0100d", 1000)))
+	add("lost+found large", 64*mib, fstest.DirOf("lost+found", named("%0100d", 1000)))
 
 	links := tree.NewDir(0o755)
 	for _, n := range []int{1, 58, 59, 60, 61, 4095} {
 		links.Set(fmt.Sprint(n), tree.NewLink(value(n)))
-		links.Set(fmt.Sprint(n, "x"), with(tree.NewLink(value(n)), func(i *tree.Inode) { i.SetXattr("security.selinux", value(200)) }))
+		links.Set(fmt.Sprint(n, "x"), fstest.With(tree.NewLink(value(n)), func(i *tree.Inode) { i.SetXattr("security.selinux", value(200)) }))
 	}
 	add("symbolic links", 64*mib, links)
 
 	for _, n := range []int{0, 1, 4, 5, 340, 341, 4 * 340, 4*340 + 1} {
-		add(fmt.Sprint(n, " extents"), 64*mib, dirOf("f", scattered(t, n)))
+		add(fmt.Sprint(n, " extents"), 64*mib, fstest.DirOf("f", fstest.Scattered(t, n)))
 	}
 	last := content.Piece{Off: maxFileSize - 1, Ref: content.String("z")}
-	add("largest file", 64*mib, dirOf("f", tree.NewFile(0o644, sparse(t, maxFileSize, content.Piece{Ref: content.String("a")}, last))))
-	add("largest hole", 64*mib, dirOf("f", tree.NewFile(0o644, sparse(t, maxFileSize))))
-	add("over several groups", 2*gib, dirOf("f", tree.NewFile(0o644, zeros(t, 1800*mib))))
+	add("largest file", 64*mib, fstest.DirOf("f", tree.NewFile(0o644, fstest.Sparse(t, maxFileSize, content.Piece{Ref: content.String("a")}, last))))
+	add("largest hole", 64*mib, fstest.DirOf("f", tree.NewFile(0o644, fstest.Sparse(t, maxFileSize))))
+	add("over several groups", 2*gib, fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(1800*mib))))
 
 	for _, n := range []int{maxLinks - 1, maxLinks, maxLinks + 1, 2*maxLinks + 1} {
-		d, f := tree.NewDir(0o755), file("linked")
+		d, f := tree.NewDir(0o755), fstest.File("linked")
 		for i := range n {
 			d.Set(fmt.Sprint(i), f)
 		}
-		add(fmt.Sprint(n, " links"), 64*mib, dirOf("d", d))
+		add(fmt.Sprint(n, " links"), 64*mib, fstest.DirOf("d", d))
 	}
 	special := tree.NewDir(0o1777)
 	for _, n := range [][2]uint32{{0, 0}, {8, 1}, {255, 255}, {256, 0}, {0, 256}, {maxMajor, maxMinor}} {
@@ -191,16 +151,16 @@ func TestFsck(t *testing.T) {
 		special.Set(fmt.Sprint("b", n), &tree.Inode{Mode: tree.TypeBlock | 0o600, Major: n[0], Minor: n[1]})
 	}
 	special.Set("fifo", &tree.Inode{Mode: tree.TypeFIFO | 0o644, UID: 1 << 31, GID: 70000})
-	special.Set("socket", with(&tree.Inode{Mode: tree.TypeSock | 0o755}, func(i *tree.Inode) { i.SetXattr("security.selinux", "s\x00") }))
-	special.Set("suid", with(file("s"), func(i *tree.Inode) { i.Mode |= 0o6000 }))
+	special.Set("socket", fstest.With(&tree.Inode{Mode: tree.TypeSock | 0o755}, func(i *tree.Inode) { i.SetXattr("security.selinux", "s\x00") }))
+	special.Set("suid", fstest.With(fstest.File("s"), func(i *tree.Inode) { i.Mode |= 0o6000 }))
 	for _, s := range []int64{-1 << 62, minTime, -1, 0, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, maxTime, maxTime + 1, 1 << 62} {
-		special.Set(fmt.Sprint("time", s), with(file(""), func(i *tree.Inode) { i.Mtime = s }))
+		special.Set(fmt.Sprint("time", s), fstest.With(fstest.File(""), func(i *tree.Inode) { i.Mtime = s }))
 	}
-	special.Set("immutable", with(dirOf("f", with(file("i"), func(i *tree.Inode) { i.Flags = tree.Immutable })), func(i *tree.Inode) { i.Flags = tree.Immutable }))
+	special.Set("immutable", fstest.With(fstest.DirOf("f", fstest.With(fstest.File("i"), func(i *tree.Inode) { i.Flags = tree.Immutable })), func(i *tree.Inode) { i.Flags = tree.Immutable }))
 	add("special files", 64*mib, special)
 
 	options := func(name string, size int64, opt func(*Options)) {
-		rows = append(rows, row{name, size, dirOf("d", named("%d", 1000), "f", file("x")), opt})
+		rows = append(rows, row{name, size, fstest.DirOf("d", named("%d", 1000), "f", fstest.File("x")), opt})
 	}
 	options("verity", 64*mib, func(o *Options) { o.Verity = true })
 	options("label", 64*mib, func(o *Options) { o.Label = "sixteen letters!" })
@@ -222,24 +182,6 @@ func TestFsck(t *testing.T) {
 	}
 }
 
-// testACL is u::rw-,u:1000:r--,g::r--,m::rw-,o::--- as getxattr returns it.
-const testACL = "\x02\x00\x00\x00" +
-	"\x01\x00\x06\x00\xff\xff\xff\xff" +
-	"\x02\x00\x04\x00\xe8\x03\x00\x00" +
-	"\x04\x00\x04\x00\xff\xff\xff\xff" +
-	"\x10\x00\x06\x00\xff\xff\xff\xff" +
-	"\x20\x00\x00\x00\xff\xff\xff\xff"
-
-// zeros returns size bytes that count as data but cost nothing to store: the
-// file is written sparsely.
-func zeros(t testing.TB, size int64) content.Ref {
-	return content.NewRef(zeroSource{}, 0, size)
-}
-
-type zeroSource struct{}
-
-func (zeroSource) ReadAt(p []byte, _ int64) (int, error) { clear(p); return len(p), nil }
-
 // colliding returns a directory in which two names of the same hash are in two
 // leaves.
 func colliding(t *testing.T) *tree.Inode {
@@ -256,16 +198,16 @@ func colliding(t *testing.T) *tree.Inode {
 			list = append(list, dirent{name: name, hash: hash, minor: minor})
 			continue
 		}
-		d := dirOf(name, file(""), other, file(""))
+		d := fstest.DirOf(name, fstest.File(""), other, fstest.File(""))
 		for k := range list {
 			if list[k].hash < hash && d.Len() < perLeaf-1+2 {
-				d.Set(list[k].name, file(""))
+				d.Set(list[k].name, fstest.File(""))
 			}
 		}
 		above := 0
 		for k := range list {
 			if list[k].hash > hash && above < 50 {
-				d.Set(list[k].name, file(""))
+				d.Set(list[k].name, fstest.File(""))
 				above++
 			}
 		}
@@ -304,15 +246,15 @@ func TestFsckLarge(t *testing.T) {
 	}
 	t.Run("three levels of extents", func(t *testing.T) {
 		const n = 4*maxExtentsInBlock*maxExtentsInBlock + 1
-		fsck(t, materialise(t, write(t, dirOf("f", scattered(t, n)), 4*gib), 4*gib))
+		fsck(t, fstest.Materialise(t, write(t, fstest.DirOf("f", fstest.Scattered(t, n)), 4*gib), 4*gib))
 	})
 	t.Run("files up to the end", func(t *testing.T) {
-		root := dirOf("a", tree.NewFile(0o644, zeros(t, 30*gib)), "b", tree.NewFile(0o644, zeros(t, 7*gib+12345)))
+		root := fstest.DirOf("a", tree.NewFile(0o644, fstest.Zeros(30*gib)), "b", tree.NewFile(0o644, fstest.Zeros(7*gib+12345)))
 		size, err := Size(root, 0, testOptions())
 		if err != nil {
 			t.Fatal(err)
 		}
-		fsck(t, materialise(t, write(t, root, size), size))
+		fsck(t, fstest.Materialise(t, write(t, root, size), size))
 	})
 	t.Run("65,000 directories", func(t *testing.T) {
 		root := tree.NewDir(0o755)
@@ -323,7 +265,7 @@ func TestFsckLarge(t *testing.T) {
 			}
 			root.Set(fmt.Sprint(n), d)
 		}
-		image := materialise(t, write(t, root, 2*gib), 2*gib)
+		image := fstest.Materialise(t, write(t, root, 2*gib), 2*gib)
 		fsck(t, image)
 		out := debugfs(t, image, "stat /64998", "stat /64999")
 		if !strings.Contains(out, "Links: 65000 ") || !strings.Contains(out, "Links: 1 ") {
@@ -335,7 +277,7 @@ func TestFsckLarge(t *testing.T) {
 // TestHuge checks file systems of more than 16 TiB.
 func TestHuge(t *testing.T) {
 	const size = 17 * tib
-	root := dirOf("d", named("%d", 1000), "f", file("x"))
+	root := fstest.DirOf("d", named("%d", 1000), "f", fstest.File("x"))
 	extents, err := Write(context.Background(), root, size, testOptions())
 	if err != nil {
 		t.Fatal(err)
@@ -383,29 +325,29 @@ func TestRefused(t *testing.T) {
 	loop.Set("self", loop)
 	twice := tree.NewDir(0o755)
 	for name, i := range map[string]*tree.Inode{
-		"file too large":        tree.NewFile(0o644, sparse(t, maxFileSize+1)),
-		"attribute too large":   xattrFile("user.a", strings.Repeat("v", 4041)),
-		"attributes too large":  xattrFile("user.a", strings.Repeat("v", 4040), "user.b", strings.Repeat("v", 69)),
-		"attribute unknown":     xattrFile("other.a", "v"),
-		"attribute of system":   xattrFile("system.a", "v"),
-		"attribute unnamed":     xattrFile("user.", "v"),
-		"attribute name long":   xattrFile("user."+strings.Repeat("n", 256), "v"),
-		"ACL invalid":           xattrFile("system.posix_acl_access", "\x01\x00\x00\x00"),
-		"ACL cut":               xattrFile("system.posix_acl_access", testACL[:len(testACL)-1]),
-		"ACL tag":               xattrFile("system.posix_acl_access", "\x02\x00\x00\x00\x03\x00\x06\x00\xff\xff\xff\xff"),
+		"file too large":        tree.NewFile(0o644, fstest.Sparse(t, maxFileSize+1)),
+		"attribute too large":   fstest.XattrFile("user.a", strings.Repeat("v", 4041)),
+		"attributes too large":  fstest.XattrFile("user.a", strings.Repeat("v", 4040), "user.b", strings.Repeat("v", 69)),
+		"attribute unknown":     fstest.XattrFile("other.a", "v"),
+		"attribute of system":   fstest.XattrFile("system.a", "v"),
+		"attribute unnamed":     fstest.XattrFile("user.", "v"),
+		"attribute name long":   fstest.XattrFile("user."+strings.Repeat("n", 256), "v"),
+		"ACL invalid":           fstest.XattrFile("system.posix_acl_access", "\x01\x00\x00\x00"),
+		"ACL cut":               fstest.XattrFile("system.posix_acl_access", fstest.ACL[:len(fstest.ACL)-1]),
+		"ACL tag":               fstest.XattrFile("system.posix_acl_access", "\x02\x00\x00\x00\x03\x00\x06\x00\xff\xff\xff\xff"),
 		"link empty":            tree.NewLink(""),
 		"link too long":         tree.NewLink(strings.Repeat("l", 4096)),
 		"link with NUL":         tree.NewLink("a\x00b"),
-		"link immutable":        with(tree.NewLink("x"), func(i *tree.Inode) { i.Flags = tree.Immutable }),
+		"link immutable":        fstest.With(tree.NewLink("x"), func(i *tree.Inode) { i.Flags = tree.Immutable }),
 		"major":                 {Mode: tree.TypeChar, Major: maxMajor + 1},
 		"minor":                 {Mode: tree.TypeBlock, Minor: maxMinor + 1},
 		"type":                  {Mode: 0o110000},
 		"no inode":              nil,
 		"directory with itself": loop,
-		"directory twice":       dirOf("a", twice, "b", dirOf("c", twice)),
+		"directory twice":       fstest.DirOf("a", twice, "b", fstest.DirOf("c", twice)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Write(context.Background(), dirOf("etc", dirOf("bad", i)), 64*mib, testOptions())
+			_, err := Write(context.Background(), fstest.DirOf("etc", fstest.DirOf("bad", i)), 64*mib, testOptions())
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -414,10 +356,10 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Write(context.Background(), dirOf("lost+found", file("")), 64*mib, testOptions()); err == nil {
+	if _, err := Write(context.Background(), fstest.DirOf("lost+found", fstest.File("")), 64*mib, testOptions()); err == nil {
 		t.Error("lost+found that is a file is accepted")
 	}
-	if _, err := Write(context.Background(), file(""), 64*mib, testOptions()); err == nil {
+	if _, err := Write(context.Background(), fstest.File(""), 64*mib, testOptions()); err == nil {
 		t.Error("root that is a file is accepted")
 	}
 	for _, change := range []func(*Options){
@@ -443,7 +385,7 @@ func TestRefused(t *testing.T) {
 
 // TestResize grows file systems offline with resize2fs.
 func TestResize(t *testing.T) {
-	root := dirOf("d", named("%d", 3000), "f", tree.NewFile(0o644, zeros(t, 50*mib)))
+	root := fstest.DirOf("d", named("%d", 3000), "f", tree.NewFile(0o644, fstest.Zeros(50*mib)))
 	for _, size := range []int64{100 * mib, 900 * mib, 3 * gib} {
 		image := writeImage(t, root, size, testOptions())
 		if err := os.Truncate(image, 2*size); err != nil {

@@ -10,67 +10,54 @@ import (
 	"testing"
 
 	"imgbuild/filesystem"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
-// chooser takes decisions from bytes, and 0 when they are used up.
-type chooser struct{ b []byte }
-
-func (c *chooser) upTo(n int) int {
-	if len(c.b) == 0 {
-		return 0
-	}
-	v := int(c.b[0])
-	c.b = c.b[1:]
-	if n > 255 && len(c.b) > 0 {
-		v |= int(c.b[0]) << 8
-		c.b = c.b[1:]
-	}
-	return v % (n + 1)
-}
+type chooser struct{ fstest.Chooser }
 
 // tree returns a small tree of everything ext4 can hold.
 func (c *chooser) tree(t testing.TB) *tree.Inode {
 	root := tree.NewDir(0o755)
 	dirs := []*tree.Inode{root}
 	var files []*tree.Inode
-	for n := 0; len(c.b) > 0 && n < 2000; n++ {
-		dir := dirs[c.upTo(len(dirs)-1)]
-		name := fmt.Sprint(n, strings.Repeat(string(rune(' '+1+c.upTo(90))), c.upTo(80)))
+	for n := 0; len(c.B) > 0 && n < 2000; n++ {
+		dir := dirs[c.UpTo(len(dirs)-1)]
+		name := fmt.Sprint(n, strings.Repeat(string(rune(' '+1+c.UpTo(90))), c.UpTo(80)))
 		name = strings.ReplaceAll(name, "/", "_")
 		var i *tree.Inode
-		switch c.upTo(9) {
+		switch c.UpTo(9) {
 		case 0:
 			i = tree.NewDir(0o700)
 			dirs = append(dirs, i)
 		case 1:
-			i = tree.NewLink(strings.Repeat("t", 1+c.upTo(4094)))
+			i = tree.NewLink(strings.Repeat("t", 1+c.UpTo(4094)))
 		case 2:
-			i = &tree.Inode{Mode: tree.TypeChar | 0o600, Major: uint32(c.upTo(maxMajor)), Minor: uint32(c.upTo(60000))}
+			i = &tree.Inode{Mode: tree.TypeChar | 0o600, Major: uint32(c.UpTo(maxMajor)), Minor: uint32(c.UpTo(60000))}
 		case 3:
 			i = &tree.Inode{Mode: tree.TypeFIFO | 0o600}
 		case 4:
-			i = scattered(t, c.upTo(400))
+			i = fstest.Scattered(t, c.UpTo(400))
 		case 5:
-			for k := range c.upTo(300) {
-				dir.Set(fmt.Sprint(name[:min(len(name), 200)], k), file(""))
+			for k := range c.UpTo(300) {
+				dir.Set(fmt.Sprint(name[:min(len(name), 200)], k), fstest.File(""))
 			}
-			i = file("")
+			i = fstest.File("")
 		case 6:
 			if len(files) > 0 {
-				dir.Set(name, files[c.upTo(len(files)-1)])
+				dir.Set(name, files[c.UpTo(len(files)-1)])
 				continue
 			}
 			fallthrough
 		default:
-			i = tree.NewFile(uint32(c.upTo(0o7777)), zeros(t, int64(c.upTo(60000))))
+			i = tree.NewFile(uint32(c.UpTo(0o7777)), fstest.Zeros(int64(c.UpTo(60000))))
 			files = append(files, i)
 		}
-		i.UID, i.GID = uint32(c.upTo(1<<16)), uint32(c.upTo(1<<16))<<8
-		i.Mtime = int64(c.upTo(1<<16)) << c.upTo(40)
-		if c.upTo(2) == 0 {
-			for k := range c.upTo(12) {
-				i.SetXattr([]string{"user.", "security.", "trusted."}[c.upTo(2)]+fmt.Sprint(k, strings.Repeat("n", c.upTo(40))), strings.Repeat("v", c.upTo(300)))
+		i.UID, i.GID = uint32(c.UpTo(1<<16)), uint32(c.UpTo(1<<16))<<8
+		i.Mtime = int64(c.UpTo(1<<16)) << c.UpTo(40)
+		if c.UpTo(2) == 0 {
+			for k := range c.UpTo(12) {
+				i.SetXattr([]string{"user.", "security.", "trusted."}[c.UpTo(2)]+fmt.Sprint(k, strings.Repeat("n", c.UpTo(40))), strings.Repeat("v", c.UpTo(300)))
 			}
 		}
 		dir.Set(name, i)
@@ -88,7 +75,7 @@ func FuzzWrite(f *testing.F) {
 		f.Add(b, uint16(n))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, free uint16) {
-		c := chooser{b}
+		c := chooser{fstest.Chooser{B: b}}
 		root := c.tree(t)
 		opt := testOptions()
 		opt.ReservedPercent = int(free%60) - 9
@@ -112,8 +99,8 @@ func FuzzWrite(f *testing.F) {
 
 // FuzzACL reads access control lists of any form.
 func FuzzACL(f *testing.F) {
-	f.Add(testACL)
-	f.Add(testACL[:4])
+	f.Add(fstest.ACL)
+	f.Add(fstest.ACL[:4])
 	f.Add("")
 	f.Fuzz(func(t *testing.T, value string) {
 		disk, err := diskACL(value)
@@ -183,7 +170,7 @@ func TestHash(t *testing.T) {
 	}
 	names = append(names, "umläut", "\xff\xfe\x80", "日本語")
 	for _, name := range names {
-		commands = append(commands, fmt.Sprintf("dx_hash -h half_md4 -s %s %s", uuidString(seed), name))
+		commands = append(commands, fmt.Sprintf("dx_hash -h half_md4 -s %s %s", fstest.UUIDString(seed), name))
 	}
 	out := debugfs(t, writeImage(t, tree.NewDir(0o755), 8*mib, testOptions()), commands...)
 	for _, name := range names {

@@ -2,6 +2,7 @@ package ext4
 
 import (
 	"imgbuild/disk"
+	"imgbuild/filesystem"
 )
 
 // layout is a collection with a place for everything.
@@ -133,8 +134,8 @@ func (l *layout) placeFiles() error {
 		switch {
 		case n.inode == nil:
 		case n.inode.IsFile():
-			for data := range dataBlocks(n.inode.Content) {
-				if !l.placeData(n, first, data) {
+			for start, count := range filesystem.DataBlocks(n.inode.Content, blockShift) {
+				if !l.placeData(n, first, run{start, count}) {
 					return errTooSmall
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
@@ -28,8 +29,8 @@ func mke2fs(t *testing.T, size int64, opt Options, args ...string) string {
 	all := append([]string{
 		"-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256",
 		"-O", "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum",
-		"-U", uuidString(opt.UUID),
-		"-E", "lazy_itable_init=1,assume_storage_prezeroed=1,root_owner=0:0,hash_seed=" + uuidString(opt.HashSeed),
+		"-U", fstest.UUIDString(opt.UUID),
+		"-E", "lazy_itable_init=1,assume_storage_prezeroed=1,root_owner=0:0,hash_seed=" + fstest.UUIDString(opt.HashSeed),
 	}, args...)
 	if _, err := tool(t, "mke2fs", append(all, name)...); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,8 @@ package ext4
 import (
 	"io"
 	"sort"
+
+	"imgbuild/filesystem"
 )
 
 // packedBlocks is a row of blocks of metadata, most of them nearly empty, that
@@ -58,25 +60,10 @@ func (p *packedBlocks) expand(i uint64, out []byte) {
 
 // ReadAt implements io.ReaderAt.
 func (p *packedBlocks) ReadAt(out []byte, off int64) (int, error) {
-	var block [blockSize]byte
-	n := 0
-	for n < len(out) && off>>blockShift < int64(len(p.blocks)) {
-		i, within := uint64(off>>blockShift), int(off&(blockSize-1))
-		if within == 0 && len(out)-n >= blockSize {
-			p.expand(i, out[n:n+blockSize])
-			n += blockSize
-			off += blockSize
-			continue
-		}
-		p.expand(i, block[:])
-		k := copy(out[n:], block[within:])
-		n += k
-		off += int64(k)
-	}
-	if n < len(out) {
-		return n, io.EOF
-	}
-	return n, nil
+	return filesystem.ReadUnits(out, off, blockSize, len(p.blocks), func(i int, unit []byte) error {
+		p.expand(uint64(i), unit)
+		return nil
+	})
 }
 
 // placed is where a row of blocks lies on the disk.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"imgbuild/filesystem"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
@@ -14,14 +15,14 @@ import (
 func TestSize(t *testing.T) {
 	many := tree.NewDir(0o755)
 	for i := range 40000 {
-		many.Set(fmt.Sprint(i), file("content"))
+		many.Set(fmt.Sprint(i), fstest.File("content"))
 	}
 	for name, root := range map[string]*tree.Inode{
 		"empty":     tree.NewDir(0o755),
-		"one file":  dirOf("f", tree.NewFile(0o644, zeros(t, 100*mib))),
-		"many":      dirOf("d", many),
-		"scattered": dirOf("f", scattered(t, 3000)),
-		"large":     dirOf("f", tree.NewFile(0o644, zeros(t, 40*gib))),
+		"one file":  fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(100*mib))),
+		"many":      fstest.DirOf("d", many),
+		"scattered": fstest.DirOf("f", fstest.Scattered(t, 3000)),
+		"large":     fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(40*gib))),
 	} {
 		t.Run(name, func(t *testing.T) {
 			opt := testOptions()
@@ -60,7 +61,7 @@ func TestSizeSmallest(t *testing.T) {
 	opt := testOptions()
 	for _, blocks := range []int64{100, 7000, 30_000, 31_000, 60_000, 62_000, 64_000, 125_000, 500_000, 1_000_000} {
 		for _, free := range []int64{0, 20 * mib} {
-			root := dirOf("f", tree.NewFile(0o644, zeros(t, blocks*blockSize)))
+			root := fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(blocks*blockSize)))
 			size, err := Size(root, free, opt)
 			if err != nil {
 				t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"imgbuild/content"
 	"imgbuild/disk"
+	"imgbuild/filesystem"
 	"imgbuild/tree"
 )
 
@@ -38,20 +39,7 @@ func (l *layout) write(ctx context.Context) ([]disk.Extent, error) {
 	w.journalSuperblock()
 	w.rows()
 	slices.SortFunc(w.out, func(a, b disk.Extent) int { return cmp.Compare(a.Off, b.Off) })
-	return merge(w.out, w.fileData), nil
-}
-
-// merge returns the extents of both lists, ascending as they are.
-func merge(a, b []disk.Extent) []disk.Extent {
-	out := make([]disk.Extent, 0, len(a)+len(b))
-	for len(a) > 0 && len(b) > 0 {
-		if a[0].Off < b[0].Off {
-			out, a = append(out, a[0]), a[1:]
-		} else {
-			out, b = append(out, b[0]), b[1:]
-		}
-	}
-	return append(append(out, a...), b...)
+	return filesystem.Merge(nil, w.out, w.fileData), nil
 }
 
 func (w *writer) add(block uint64, data content.Ref) {

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"imgbuild/fault"
+	"imgbuild/filesystem"
 	"imgbuild/tree"
 )
 
@@ -90,7 +90,7 @@ func collect(ctx context.Context, root *tree.Inode, opt *Options) (*collection, 
 	c.nodes[nodeRTBitmap].links, c.nodes[nodeRTSummary].links = 1, 1
 	c.byTree[root] = nodeRoot
 	if err := c.describe(nodeRoot, root); err != nil {
-		return nil, refuse("/", err)
+		return nil, filesystem.Refuse("xfs", "/", err)
 	}
 	c.todo = append(c.todo, nodeRoot)
 	for len(c.todo) > 0 {
@@ -117,9 +117,9 @@ func (c *collector) enter(d uint32) error {
 	for _, e := range entries {
 		index, err := c.index(d, e)
 		if err != nil {
-			return refuse(joinPath(c.path(d), e.Name), err)
+			return filesystem.Refuse("xfs", filesystem.JoinPath(c.path(d), e.Name), err)
 		}
-		c.list = append(c.list, dirent{name: e.Name, node: index, kind: kindOf(e.Inode.Type())})
+		c.list = append(c.list, dirent{name: e.Name, node: index, kind: filesystem.TypeOf(e.Inode.Mode)})
 		if e.Inode.IsDir() {
 			c.nodes[d].links++
 			c.todo = append(c.todo, index)
@@ -173,9 +173,9 @@ func (c *collector) describe(index uint32, i *tree.Inode) error {
 	switch i.Type() {
 	case tree.TypeFile:
 		runs := uint64(0)
-		for r := range dataBlocks(i.Content) {
-			n.blocks += r.n
-			runs += ceilDiv(r.n, maxExtentLen)
+		for _, count := range filesystem.DataBlocks(i.Content, blockShift) {
+			n.blocks += count
+			runs += ceilDiv(count, maxExtentLen)
 		}
 		n.blocks += bmbtBlocks(runs, n.dataRoom())
 	case tree.TypeDir, tree.TypeFIFO, tree.TypeSock:
@@ -266,36 +266,5 @@ func (n *node) attrRoom() int { return literal - n.attrAt() }
 
 // path returns the path of a node, for errors.
 func (c *collection) path(index uint32) string {
-	var names []string
-	for ; index != nodeRoot; index = c.nodes[index].parent {
-		names = append(names, c.nodes[index].name)
-	}
-	slices.Reverse(names)
-	return "/" + strings.Join(names, "/")
-}
-
-func joinPath(dir, name string) string { return strings.TrimSuffix(dir, "/") + "/" + name }
-
-// refuse returns the error of a path that XFS cannot hold.
-func refuse(path string, err error) error {
-	return fault.New(fault.BadImage, fmt.Errorf("xfs: %s: %w", path, err),
-		"change the file in the image, or choose another type of file system")
-}
-
-func kindOf(mode uint32) fileType {
-	switch mode {
-	case tree.TypeDir:
-		return typeDir
-	case tree.TypeChar:
-		return typeChar
-	case tree.TypeBlock:
-		return typeBlock
-	case tree.TypeFIFO:
-		return typeFIFO
-	case tree.TypeSock:
-		return typeSocket
-	case tree.TypeLink:
-		return typeSymlink
-	}
-	return typeRegular
+	return filesystem.Path(index, nodeRoot, func(i uint32) (string, uint32) { return c.nodes[i].name, c.nodes[i].parent })
 }

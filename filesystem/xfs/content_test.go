@@ -4,54 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
-	"math/rand/v2"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 
 	"imgbuild/content"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
-
-// noise returns n bytes that depend on seed.
-func noise(seed uint64, n int) content.Ref {
-	b := make([]byte, n)
-	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
-	r.Read(b)
-	return content.Bytes(b)
-}
-
-// objects returns a tree like that of an ostree deployment: n files in 256
-// directories, each with a second name in another one.
-func objects(n int) *tree.Inode {
-	root := tree.NewDir(0o755)
-	repo, usr := tree.NewDir(0o755), tree.NewDir(0o755)
-	root.Set("repo", repo)
-	root.Set("usr", usr)
-	spool := noise(1, 64<<10)
-	for i := range n {
-		name := fmt.Sprintf("%02x", i%256)
-		if i < 256 {
-			repo.Set(name, tree.NewDir(0o755))
-		}
-		if i%20 == 0 {
-			usr.Set(fmt.Sprint(i/20), tree.NewDir(0o755))
-		}
-		sum := sha256.Sum256(binary.AppendUvarint(nil, uint64(i)))
-		f := tree.NewFile(0o644, spool.Slice(int64(i%512), int64(i*31%60000)))
-		f.SetXattr("security.selinux", fmt.Sprintf("system_u:object_r:type%d_t:s0\x00", i%50))
-		repo.Child(name).Set(fmt.Sprintf("%x.file", sum[1:]), f)
-		usr.Child(fmt.Sprint(i/20)).Set(fmt.Sprintf("file-%d", i), f)
-	}
-	tree.Walk(root, func(_ string, i *tree.Inode) error { i.Entries(); return nil })
-	return root
-}
 
 // TestDeterministic writes a tree twice.
 func TestDeterministic(t *testing.T) {
@@ -59,7 +22,7 @@ func TestDeterministic(t *testing.T) {
 	opt.Features = DefaultFeatures | Rmapbt
 	digest := func() string {
 		h := sha256.New()
-		hashExtents(t, h, objects(3000), 512*mib, opt)
+		hashExtents(t, h, fstest.Objects(3000), 512*mib, opt)
 		return fmt.Sprintf("%x", h.Sum(nil))
 	}
 	if a, b := digest(), digest(); a != b {
@@ -80,24 +43,6 @@ func hashExtents(t *testing.T, h hash.Hash, root *tree.Inode, size int64, opt Op
 	}
 }
 
-// grub runs grub-fstest, which reads file systems with the code of GRUB.
-func grub(t testing.TB, image string, args ...string) []byte {
-	t.Helper()
-	path, err := exec.LookPath("grub-fstest")
-	if err != nil {
-		t.Fatalf("this test needs grub-fstest, of grub-common: %v", err)
-	}
-	var stderr strings.Builder
-	cmd := exec.Command(path, append([]string{image}, args...)...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil || stderr.Len() > 0 {
-		t.Fatalf("grub-fstest %q: %v\n%s", args, err, stderr.String())
-	}
-	return out
-}
-
 // TestContent reads files back with the code of GRUB, which is not that of
 // xfsprogs.
 func TestContent(t *testing.T) {
@@ -110,22 +55,22 @@ func TestContent(t *testing.T) {
 		}
 	}
 	for i, n := range []int{1, blockSize - 1, blockSize, blockSize + 1, mib + 1, 3 * mib} {
-		put(fmt.Sprint("size-", n), noise(uint64(i), n))
+		put(fmt.Sprint("size-", n), fstest.Noise(uint64(i), n))
 	}
-	put("sparse", sparse(t, 9*mib+17,
-		content.Piece{Off: 100, Ref: noise(10, 10)},
-		content.Piece{Off: blockSize - 1, Ref: noise(11, 2)},
-		content.Piece{Off: 5*mib + 1, Ref: noise(12, 2*mib)},
-		content.Piece{Off: 9*mib + 16, Ref: noise(13, 1)}))
+	put("sparse", fstest.Sparse(t, 9*mib+17,
+		content.Piece{Off: 100, Ref: fstest.Noise(10, 10)},
+		content.Piece{Off: blockSize - 1, Ref: fstest.Noise(11, 2)},
+		content.Piece{Off: 5*mib + 1, Ref: fstest.Noise(12, 2*mib)},
+		content.Piece{Off: 9*mib + 16, Ref: fstest.Noise(13, 1)}))
 	for _, n := range []int{21, 22, 1500} {
-		put(fmt.Sprint("scattered-", n), scattered(t, n).Content)
+		put(fmt.Sprint("scattered-", n), fstest.Scattered(t, n).Content)
 	}
 	for _, n := range []int{1, 40, 120, 300, 3000} {
 		for i := range n {
 			root2 := fmt.Sprintf("dir-%d/%04d", n, i)
 			if i%100 == 0 || i == n-1 {
-				put(root2, noise(uint64(i), 10+i))
-			} else if err := tree.Put(root, root2, file("x")); err != nil {
+				put(root2, fstest.Noise(uint64(i), 10+i))
+			} else if err := tree.Put(root, root2, fstest.File("x")); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -148,18 +93,18 @@ func TestContent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := grub(t, image, "cat", "/"+name); !bytes.Equal(got, want) {
+			if got := fstest.GRUB(t, image, "cat", "/"+name); !bytes.Equal(got, want) {
 				t.Errorf("%s: %d bytes that differ from the %d written", name, len(got), len(want))
 			}
 		}
 		for _, n := range []int{1, 40, 120, 300, 3000} {
-			names := strings.Fields(string(grub(t, image, "ls", fmt.Sprintf("/dir-%d/", n))))
+			names := strings.Fields(string(fstest.GRUB(t, image, "ls", fmt.Sprintf("/dir-%d/", n))))
 			slices.Sort(names)
 			if len(names) != n || names[n-1] != fmt.Sprintf("%04d", n-1) {
 				t.Errorf("dir-%d: %d names, the last %q", n, len(names), names[len(names)-1])
 			}
 		}
-		if out := string(grub(t, image, "ls", "--", "-l", "(loop0)")); !strings.Contains(out, "xfs") || !strings.Contains(out, "boot") || !strings.Contains(out, uuidString(opt.UUID)) {
+		if out := string(fstest.GRUB(t, image, "ls", "--", "-l", "(loop0)")); !strings.Contains(out, "xfs") || !strings.Contains(out, "boot") || !strings.Contains(out, fstest.UUIDString(opt.UUID)) {
 			t.Errorf("the file system is\n%s", out)
 		}
 	}

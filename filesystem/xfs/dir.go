@@ -3,6 +3,8 @@ package xfs
 import (
 	"encoding/binary"
 	"slices"
+
+	"imgbuild/filesystem"
 )
 
 const (
@@ -25,25 +27,12 @@ const (
 	leafFill = nodeFanout - nodeFanout/8
 )
 
-// fileType is the type of a file in a directory entry (XFS_DIR3_FT_*).
-type fileType uint8
-
-const (
-	typeRegular fileType = 1 + iota
-	typeDir
-	typeChar
-	typeBlock
-	typeFIFO
-	typeSocket
-	typeSymlink
-)
-
 // dirent is an entry of a directory. Where the number of the inode goes, its
 // index is written at first: numbers are known only when all is placed.
 type dirent struct {
 	name string
 	node uint32
-	kind fileType
+	kind filesystem.FileType
 }
 
 // dirForm is how a directory is stored.
@@ -80,7 +69,7 @@ func (d *dirWriter) write(self, parent uint32, list []dirent, room int) *dirForm
 		return &dirForm{local: shortDir(parent, list, short)}
 	}
 	all := make([]dirent, 0, len(list)+2)
-	all = append(all, dirent{".", self, typeDir}, dirent{"..", parent, typeDir})
+	all = append(all, dirent{".", self, filesystem.TypeDir}, dirent{"..", parent, filesystem.TypeDir})
 	all = append(all, list...)
 	if tail := sizeHashEntry*len(all) + sizeBlockTail; inBlock+tail <= blockSize {
 		d.writeBlock(all, inBlock, tail)

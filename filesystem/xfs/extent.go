@@ -2,9 +2,6 @@ package xfs
 
 import (
 	"encoding/binary"
-	"iter"
-
-	"imgbuild/content"
 )
 
 const (
@@ -32,29 +29,6 @@ func newExtent(logical, start, n uint64) extent {
 func (e extent) logical() uint64 { return e.hi >> 9 & (1<<54 - 1) }
 func (e extent) start() uint64   { return e.hi&(1<<9-1)<<43 | e.lo>>21 }
 func (e extent) n() uint64       { return e.lo & maxExtentLen }
-
-// dataBlocks yields the runs of blocks of a file that hold data, ascending and
-// not touching, as block numbers within the file. What is between them are
-// holes.
-func dataBlocks(c content.Ref) iter.Seq[run] {
-	return func(yield func(run) bool) {
-		var r run
-		for off, n := range c.Data() {
-			first, end := uint64(off)>>blockShift, ceilDiv(uint64(off+n), blockSize)
-			if first <= r.end() && r.n > 0 {
-				r.n = max(end, r.end()) - r.start
-				continue
-			}
-			if r.n > 0 && !yield(r) {
-				return
-			}
-			r = run{first, end - first}
-		}
-		if r.n > 0 {
-			yield(r)
-		}
-	}
-}
 
 // appendExtents appends the extents of a run of blocks of a fork that lies on
 // the disk at the fsblock start. The list is of one fork from index first on;

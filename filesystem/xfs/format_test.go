@@ -14,6 +14,7 @@ import (
 	"imgbuild/content"
 	"imgbuild/fault"
 	"imgbuild/filesystem"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
@@ -72,7 +73,7 @@ func TestGolden(t *testing.T) {
 	check("attribute", hex.EncodeToString(set.local), "000901000101007a31")
 	addRemote(&row, "ab")
 	check("remote value", hex.EncodeToString(row.data[len(row.data)-58:]), "5841524d"+"00000000"+"00000002"+strings.Repeat("00", 36)+"ffffffffffffffff"+"6162")
-	a, err := newACL(aclAccess, testACL)
+	a, err := newACL(aclAccess, fstest.ACL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,11 +117,11 @@ func TestRmapKeys(t *testing.T) {
 
 // TestInodes compares what xfs_db says of inodes and their forks.
 func TestInodes(t *testing.T) {
-	f := xattrFile("user.a", "1", "trusted.b", "2", "security.c", "3")
+	f := fstest.XattrFile("user.a", "1", "trusted.b", "2", "security.c", "3")
 	f.UID, f.GID, f.Mtime, f.Mode = 70001, 80002, 1<<32+5, tree.TypeFile|0o6751
 	f.Flags = tree.Immutable
-	large := xattrFile("user.large", value(5000))
-	root := dirOf("f", f, "g", f, "large", large, "many", scattered(t, 600))
+	large := fstest.XattrFile("user.large", value(5000))
+	root := fstest.DirOf("f", f, "g", f, "large", large, "many", fstest.Scattered(t, 600))
 	image := writeImage(t, root, 300*mib, testOptions())
 	numbers := map[string]string{}
 	for i, name := range []string{"f", "large", "many"} {
@@ -149,9 +150,9 @@ func TestInodes(t *testing.T) {
 
 // TestDamage has xfs_repair find every part of a file system that was damaged.
 func TestDamage(t *testing.T) {
-	root := dirOf("short", named("%d", 3), "block", named("%d", 50), "leaf", named("%d", 300), "node", named("%d", 3000),
-		"short attribute", xattrFile("user.a", "b"), "attributes", xattrFile("user.a", value(300), "user.b", value(5000)),
-		"link", tree.NewLink(value(1000)), "scattered", scattered(t, 300))
+	root := fstest.DirOf("short", named("%d", 3), "block", named("%d", 50), "leaf", named("%d", 300), "node", named("%d", 3000),
+		"short attribute", fstest.XattrFile("user.a", "b"), "attributes", fstest.XattrFile("user.a", value(300), "user.b", value(5000)),
+		"link", tree.NewLink(value(1000)), "scattered", fstest.Scattered(t, 300))
 	opt := testOptions()
 	opt.Features = DefaultFeatures | Rmapbt
 	ctx := context.Background()
@@ -167,7 +168,7 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := materialise(t, extents, 300*mib)
+	image := fstest.Materialise(t, extents, 300*mib)
 	repair(t, image)
 	seen := map[string]int64{"superblock": 100, "agf": 512 + 56, "agi": 1024 + 16, "agfl": 1536 + 41, "copy of the superblock": int64(l.agBlocks)<<blockShift + 20}
 	for i := range l.nodes {
@@ -214,7 +215,7 @@ func TestDamage(t *testing.T) {
 // TestRefused checks the errors of what XFS cannot hold.
 func TestRefused(t *testing.T) {
 	dir := tree.NewDir(0o755)
-	tooMany := file("")
+	tooMany := fstest.File("")
 	for i := range 100 {
 		tooMany.SetXattr("user."+strings.Repeat("z", 120)+collision(i)+strings.Repeat("z", 80), value(3))
 	}
@@ -223,23 +224,23 @@ func TestRefused(t *testing.T) {
 		want string
 	}{
 		"nil":        {nil, "not a directory"},
-		"file":       {file(""), "not a directory"},
-		"target":     {dirOf("l", tree.NewLink(value(1024))), "/l: invalid target of 1024 bytes"},
-		"no target":  {dirOf("d", dirOf("l", tree.NewLink(""))), "/d/l: invalid target"},
-		"NUL":        {dirOf("l", tree.NewLink("a\x00")), "/l: invalid target"},
-		"name space": {dirOf("f", xattrFile("system.nfs4_acl", "x")), `/f: attribute "system.nfs4_acl": XFS does not have`},
-		"no name":    {dirOf("f", xattrFile("user.", "x")), `"user.": invalid name`},
-		"long name":  {dirOf("f", xattrFile("user."+value(256), "x")), "invalid name"},
-		"value":      {dirOf("f", xattrFile("user.a", value(65537))), "value of 65537 bytes, more than 65536"},
-		"acl":        {dirOf("f", xattrFile("system.posix_acl_access", "abc")), "/f: attribute \"system.posix_acl_access\": invalid access control list of 3 bytes"},
-		"acl tag":    {dirOf("f", xattrFile("system.posix_acl_access", testACL[:4]+"\x03\x00\x06\x00\xff\xff\xff\xff")), "tag 0x3"},
-		"raw acl":    {dirOf("f", xattrFile("trusted.SGI_ACL_FILE", "\x00\x00\x00\x01")), "invalid access control list"},
-		"hashes":     {dirOf("f", tooMany), "/f: too many extended attributes whose names have the same hash"},
-		"major":      {dirOf("c", &tree.Inode{Mode: tree.TypeChar, Major: 512}), "/c: device number 512:0"},
-		"minor":      {dirOf("c", &tree.Inode{Mode: tree.TypeBlock, Minor: 1 << 18}), "/c: device number 0:262144"},
-		"type":       {dirOf("x", &tree.Inode{Mode: 0o150000}), "/x: unknown file type"},
-		"immutable":  {dirOf("l", with(tree.NewLink("x"), func(i *tree.Inode) { i.Flags = tree.Immutable })), "/l: only files and directories"},
-		"twice":      {dirOf("a", dir, "b", dir), "/b: the directory is also /a"},
+		"file":       {fstest.File(""), "not a directory"},
+		"target":     {fstest.DirOf("l", tree.NewLink(value(1024))), "/l: invalid target of 1024 bytes"},
+		"no target":  {fstest.DirOf("d", fstest.DirOf("l", tree.NewLink(""))), "/d/l: invalid target"},
+		"NUL":        {fstest.DirOf("l", tree.NewLink("a\x00")), "/l: invalid target"},
+		"name space": {fstest.DirOf("f", fstest.XattrFile("system.nfs4_acl", "x")), `/f: attribute "system.nfs4_acl": XFS does not have`},
+		"no name":    {fstest.DirOf("f", fstest.XattrFile("user.", "x")), `"user.": invalid name`},
+		"long name":  {fstest.DirOf("f", fstest.XattrFile("user."+value(256), "x")), "invalid name"},
+		"value":      {fstest.DirOf("f", fstest.XattrFile("user.a", value(65537))), "value of 65537 bytes, more than 65536"},
+		"acl":        {fstest.DirOf("f", fstest.XattrFile("system.posix_acl_access", "abc")), "/f: attribute \"system.posix_acl_access\": invalid access control list of 3 bytes"},
+		"acl tag":    {fstest.DirOf("f", fstest.XattrFile("system.posix_acl_access", fstest.ACL[:4]+"\x03\x00\x06\x00\xff\xff\xff\xff")), "tag 0x3"},
+		"raw acl":    {fstest.DirOf("f", fstest.XattrFile("trusted.SGI_ACL_FILE", "\x00\x00\x00\x01")), "invalid access control list"},
+		"hashes":     {fstest.DirOf("f", tooMany), "/f: too many extended attributes whose names have the same hash"},
+		"major":      {fstest.DirOf("c", &tree.Inode{Mode: tree.TypeChar, Major: 512}), "/c: device number 512:0"},
+		"minor":      {fstest.DirOf("c", &tree.Inode{Mode: tree.TypeBlock, Minor: 1 << 18}), "/c: device number 0:262144"},
+		"type":       {fstest.DirOf("x", &tree.Inode{Mode: 0o150000}), "/x: unknown file type"},
+		"immutable":  {fstest.DirOf("l", fstest.With(tree.NewLink("x"), func(i *tree.Inode) { i.Flags = tree.Immutable })), "/l: only files and directories"},
+		"twice":      {fstest.DirOf("a", dir, "b", dir), "/b: the directory is also /a"},
 	} {
 		_, err := Write(context.Background(), c.root, gib, testOptions())
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -251,7 +252,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: Size accepts it", name)
 		}
 	}
-	loop := dirOf("a", tree.NewDir(0o755))
+	loop := fstest.DirOf("a", tree.NewDir(0o755))
 	loop.Child("a").Set("b", loop)
 	if _, err := Write(context.Background(), loop, gib, testOptions()); err == nil || !strings.Contains(err.Error(), "also /") {
 		t.Errorf("loop: %v", err)
@@ -320,14 +321,14 @@ func TestTooSmall(t *testing.T) {
 		root *tree.Inode
 		opt  Options
 	}{
-		"large":      {dirOf("f", tree.NewFile(0o644, zeros(3*gib+1))), testOptions()},
-		"hole":       {dirOf("f", tree.NewFile(0o644, sparse(t, 1<<50))), testOptions()},
+		"large":      {fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(3*gib+1))), testOptions()},
+		"hole":       {fstest.DirOf("f", tree.NewFile(0o644, fstest.Sparse(t, 1<<50))), testOptions()},
 		"many":       {named("%d", 100_000), testOptions()},
-		"inodes":     {objects(20_000), testOptions()},
-		"scattered":  {dirOf("f", scattered(t, 200_000)), testOptions()},
+		"inodes":     {fstest.Objects(20_000), testOptions()},
+		"scattered":  {fstest.DirOf("f", fstest.Scattered(t, 200_000)), testOptions()},
 		"groups":     {tree.NewDir(0o755), groups(1000)},
 		"stripes":    {tree.NewDir(0o755), stripes},
-		"two groups": {dirOf("f", tree.NewFile(0o644, zeros(3*gib+1))), groups(2)},
+		"two groups": {fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(3*gib+1))), groups(2)},
 	} {
 		size, err := Size(c.root, 0, c.opt)
 		if err != nil {
@@ -348,7 +349,7 @@ func TestTooSmall(t *testing.T) {
 			t.Errorf("%s with 5 GiB free: %d: %v", name, more, err)
 		}
 	}
-	if _, err := Size(dirOf("f", tree.NewFile(0o644, zeros(2<<50))), 0, testOptions()); fault.ClassOf(err) != fault.Unsupported {
+	if _, err := Size(fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(2<<50))), 0, testOptions()); fault.ClassOf(err) != fault.Unsupported {
 		t.Errorf("2 PiB: %v", err)
 	}
 	for _, free := range []int64{-1, 1 << 62} {
@@ -386,8 +387,8 @@ func TestOwners(t *testing.T) {
 	opt := testOptions()
 	opt.Features, opt.AGCount, opt.StripeUnit, opt.StripeWidth = DefaultFeatures|Rmapbt, 2, 64<<10, 128<<10
 	ctx := context.Background()
-	root := objects(50_000)
-	root.Set("scattered", scattered(t, 3000))
+	root := fstest.Objects(50_000)
+	root.Set("scattered", fstest.Scattered(t, 3000))
 	c, err := collect(ctx, root, &opt)
 	if err != nil {
 		t.Fatal(err)

@@ -10,29 +10,16 @@ import (
 	"testing"
 
 	"imgbuild/filesystem"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
-// chooser takes decisions from bytes, and 0 when they are used up.
-type chooser struct{ b []byte }
-
-func (c *chooser) upTo(n int) int {
-	if len(c.b) == 0 {
-		return 0
-	}
-	v := int(c.b[0])
-	c.b = c.b[1:]
-	if n > 255 && len(c.b) > 0 {
-		v |= int(c.b[0]) << 8
-		c.b = c.b[1:]
-	}
-	return v % (n + 1)
-}
+type chooser struct{ fstest.Chooser }
 
 // name returns a name of up to 200 bytes of any value.
 func (c *chooser) name(n int) string {
 	b := []byte(fmt.Sprint(n))
-	for range c.upTo(190) / (1 + c.upTo(8)) {
+	for range c.UpTo(190) / (1 + c.UpTo(8)) {
 		b = append(b, byte(n*31+len(b)*7)|1)
 	}
 	return strings.ReplaceAll(string(b), "/", "_")
@@ -43,52 +30,52 @@ func (c *chooser) tree(t testing.TB) *tree.Inode {
 	root := tree.NewDir(0o755)
 	dirs := []*tree.Inode{root}
 	var files []*tree.Inode
-	for n := 0; len(c.b) > 0 && n < 2000; n++ {
-		dir := dirs[c.upTo(len(dirs)-1)]
+	for n := 0; len(c.B) > 0 && n < 2000; n++ {
+		dir := dirs[c.UpTo(len(dirs)-1)]
 		name := c.name(n)
 		var i *tree.Inode
-		switch c.upTo(10) {
+		switch c.UpTo(10) {
 		case 0:
 			i = tree.NewDir(0o700)
 			dirs = append(dirs, i)
 		case 1:
-			i = tree.NewLink(strings.Repeat("t", 1+c.upTo(maxTarget-1)))
+			i = tree.NewLink(strings.Repeat("t", 1+c.UpTo(maxTarget-1)))
 		case 2:
-			i = &tree.Inode{Mode: tree.TypeChar | 0o600, Major: uint32(c.upTo(maxMajor)), Minor: uint32(c.upTo(60000))}
+			i = &tree.Inode{Mode: tree.TypeChar | 0o600, Major: uint32(c.UpTo(maxMajor)), Minor: uint32(c.UpTo(60000))}
 		case 3:
 			i = &tree.Inode{Mode: tree.TypeFIFO | 0o600}
 		case 4:
-			i = scattered(t, c.upTo(600))
+			i = fstest.Scattered(t, c.UpTo(600))
 		case 5:
-			for k := range c.upTo(900) {
-				dir.Set(fmt.Sprint(name[:min(len(name), 200)], k), file(""))
+			for k := range c.UpTo(900) {
+				dir.Set(fmt.Sprint(name[:min(len(name), 200)], k), fstest.File(""))
 			}
-			i = file("")
+			i = fstest.File("")
 		case 6:
-			for k := range c.upTo(600) {
-				dir.Set(collision(k)+strings.Repeat("z", 4*c.upTo(3)), file(""))
+			for k := range c.UpTo(600) {
+				dir.Set(collision(k)+strings.Repeat("z", 4*c.UpTo(3)), fstest.File(""))
 			}
-			i = file("")
+			i = fstest.File("")
 		case 7:
 			if len(files) > 0 {
-				dir.Set(name, files[c.upTo(len(files)-1)])
+				dir.Set(name, files[c.UpTo(len(files)-1)])
 				continue
 			}
 			fallthrough
 		default:
-			i = tree.NewFile(uint32(c.upTo(0o7777)), zeros(int64(c.upTo(60000))))
+			i = tree.NewFile(uint32(c.UpTo(0o7777)), fstest.Zeros(int64(c.UpTo(60000))))
 			files = append(files, i)
 		}
-		i.UID, i.GID = uint32(c.upTo(1<<16)), uint32(c.upTo(1<<16))<<8
-		i.Mtime = int64(c.upTo(1<<16)) << c.upTo(40)
-		if c.upTo(2) == 0 {
-			size := []int{20, 100, 300, 3100, 65536}[c.upTo(4)]
-			for k := range c.upTo(80) {
-				name := fmt.Sprint(k, strings.Repeat("n", c.upTo(40)))
-				if c.upTo(20) == 0 && k < 14 {
+		i.UID, i.GID = uint32(c.UpTo(1<<16)), uint32(c.UpTo(1<<16))<<8
+		i.Mtime = int64(c.UpTo(1<<16)) << c.UpTo(40)
+		if c.UpTo(2) == 0 {
+			size := []int{20, 100, 300, 3100, 65536}[c.UpTo(4)]
+			for k := range c.UpTo(80) {
+				name := fmt.Sprint(k, strings.Repeat("n", c.UpTo(40)))
+				if c.UpTo(20) == 0 && k < 14 {
 					name = collision(k)
 				}
-				i.SetXattr([]string{"user.", "security.", "trusted."}[c.upTo(2)]+name, strings.Repeat("v", c.upTo(size)))
+				i.SetXattr([]string{"user.", "security.", "trusted."}[c.UpTo(2)]+name, strings.Repeat("v", c.UpTo(size)))
 			}
 		}
 		dir.Set(name, i)
@@ -99,11 +86,11 @@ func (c *chooser) tree(t testing.TB) *tree.Inode {
 // options returns options of any kind.
 func (c *chooser) options() Options {
 	opt := testOptions()
-	opt.Features = []Features{0, NoFeatures, DefaultFeatures | Rmapbt, DefaultFeatures | Rmapbt | NrExt64, Bigtime, Finobt}[c.upTo(5)]
-	opt.SectorSize = []int64{0, 4096}[c.upTo(1)]
-	opt.AGCount = []int64{0, 2, 3, 17}[c.upTo(3)]
-	opt.StripeUnit = []int64{0, 0, 4096, 64 << 10, 1 << 20}[c.upTo(4)]
-	opt.StripeWidth = opt.StripeUnit * int64(1+c.upTo(9))
+	opt.Features = []Features{0, NoFeatures, DefaultFeatures | Rmapbt, DefaultFeatures | Rmapbt | NrExt64, Bigtime, Finobt}[c.UpTo(5)]
+	opt.SectorSize = []int64{0, 4096}[c.UpTo(1)]
+	opt.AGCount = []int64{0, 2, 3, 17}[c.UpTo(3)]
+	opt.StripeUnit = []int64{0, 0, 4096, 64 << 10, 1 << 20}[c.UpTo(4)]
+	opt.StripeWidth = opt.StripeUnit * int64(1+c.UpTo(9))
 	return opt
 }
 
@@ -117,7 +104,7 @@ func FuzzWrite(f *testing.F) {
 		f.Add(b, uint16(n))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, free uint16) {
-		c := chooser{b}
+		c := chooser{fstest.Chooser{B: b}}
 		opt := c.options()
 		root := c.tree(t)
 		size, err := Size(root, int64(free)*10000, opt)
@@ -136,8 +123,8 @@ func FuzzWrite(f *testing.F) {
 
 // FuzzACL reads access control lists of any form.
 func FuzzACL(f *testing.F) {
-	f.Add(testACL)
-	f.Add(testACL[:4])
+	f.Add(fstest.ACL)
+	f.Add(fstest.ACL[:4])
 	f.Add("")
 	f.Fuzz(func(t *testing.T, value string) {
 		a, err := newACL(aclAccess, value)
@@ -169,7 +156,7 @@ func TestRandom(t *testing.T) {
 			for i := range b {
 				b[i] = byte(r.Uint32())
 			}
-			c := chooser{b}
+			c := chooser{fstest.Chooser{B: b}}
 			opt := c.options()
 			root := c.tree(t)
 			size, err := Size(root, int64(r.IntN(2))*r.Int64N(1<<32), opt)

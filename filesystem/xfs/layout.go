@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"imgbuild/content"
+	"imgbuild/filesystem"
 )
 
 // layout is a collection with a place for everything.
@@ -184,7 +185,8 @@ func (l *layout) placeFile(ag uint64, i uint32) error {
 	}
 	c := n.inode.Content
 	first := len(l.extents)
-	for data := range dataBlocks(c) {
+	for start, count := range filesystem.DataBlocks(c, blockShift) {
+		data := run{start, count}
 		for data.n > 0 {
 			ag, agbno, got := l.take(ag, data.n)
 			if got == 0 {

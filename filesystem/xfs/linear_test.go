@@ -4,18 +4,15 @@ package xfs
 
 import (
 	"context"
-	"runtime"
-	"runtime/debug"
-	"syscall"
 	"testing"
-	"time"
 
 	"imgbuild/disk"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
 func BenchmarkWrite(b *testing.B) {
-	root := objects(100_000)
+	root := fstest.Objects(100_000)
 	for b.Loop() {
 		if _, err := Write(context.Background(), root, 20*gib, testOptions()); err != nil {
 			b.Fatal(err)
@@ -23,59 +20,10 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// cpuTime returns the time that the process has used so far.
-func cpuTime(t *testing.T) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// TestLinear measures 10,000 and 100,000 files. The machine may be busy, so the
-// time of the processor counts, without that of the garbage collector, and the
-// best of several runs.
 func TestLinear(t *testing.T) {
-	small, large := objects(10_000), objects(100_000)
 	opt := testOptions()
 	opt.Features = DefaultFeatures | Rmapbt
-	run := func(root *tree.Inode) (time.Duration, []disk.Extent) {
-		runtime.GC()
-		defer debug.SetGCPercent(debug.SetGCPercent(-1))
-		start := cpuTime(t)
-		extents, err := Write(context.Background(), root, 20*gib, opt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cpuTime(t) - start, extents
-	}
-	a, b := time.Hour, time.Hour
-	ratio := 0.0
-	for i := range 12 {
-		d, _ := run(small)
-		a = min(a, d)
-		d, _ = run(large)
-		b = min(b, d)
-		if ratio = float64(b) / float64(a) / 10; i > 1 && ratio < 2 {
-			break
-		}
-	}
-	t.Logf("10,000 files: %v; 100,000 files: %v; ratio per file %.2f", a, b, ratio)
-	if ratio > 2 {
-		t.Errorf("a file costs %.1f times as much among ten times as many", ratio)
-	}
-
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	_, extents := run(large)
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	kept := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / mib
-	t.Logf("100,000 files: %d MiB allocated, %d MiB kept in %d extents", (after.TotalAlloc-before.TotalAlloc)/mib, kept, len(extents))
-	if kept > 80 {
-		t.Errorf("%d MiB kept", kept)
-	}
-	runtime.KeepAlive(extents)
-	runtime.KeepAlive(large)
+	fstest.Linear(t, func(root *tree.Inode) ([]disk.Extent, error) {
+		return Write(context.Background(), root, 20*gib, opt)
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
@@ -29,7 +30,7 @@ func mkfs(t *testing.T, size int64, opt Options, args ...string) string {
 		return 0
 	}
 	all := []string{"-q", "-f", "-m", fmt.Sprintf("uuid=%s,finobt=%d,rmapbt=%d,reflink=%d,inobtcount=%d,bigtime=%d",
-		uuidString(opt.UUID), on(Finobt), on(Rmapbt), on(Reflink), on(InobtCount), on(Bigtime)),
+		fstest.UUIDString(opt.UUID), on(Finobt), on(Rmapbt), on(Reflink), on(InobtCount), on(Bigtime)),
 		"-i", fmt.Sprintf("nrext64=%d", on(NrExt64))}
 	version, err := tool(t, "mkfs.xfs", "-V")
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"imgbuild/content"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
@@ -15,72 +16,16 @@ const (
 	tib = 1 << 40
 )
 
-// dirOf returns a directory of the entries name, inode, name, inode ...
-func dirOf(pairs ...any) *tree.Inode {
-	d := tree.NewDir(0o755)
-	for i := 0; i < len(pairs); i += 2 {
-		d.Set(pairs[i].(string), pairs[i+1].(*tree.Inode))
-	}
-	return d
-}
-
-func file(s string) *tree.Inode { return tree.NewFile(0o644, content.String(s)) }
-
-func with(i *tree.Inode, change func(*tree.Inode)) *tree.Inode {
-	change(i)
-	return i
-}
-
-func xattrFile(pairs ...string) *tree.Inode {
-	i := file("x")
-	for k := 0; k < len(pairs); k += 2 {
-		i.SetXattr(pairs[k], pairs[k+1])
-	}
-	return i
-}
-
 // named returns a directory of n names, made by format, of one file.
 func named(format string, n int) *tree.Inode {
-	d, f := tree.NewDir(0o755), file("")
+	d, f := tree.NewDir(0o755), fstest.File("")
 	for i := range n {
 		d.Set(fmt.Sprintf(format, i), f)
 	}
 	return d
 }
 
-// scattered returns a file of n blocks with holes between them.
-func scattered(t testing.TB, n int) *tree.Inode {
-	pieces := make([]content.Piece, n)
-	for i := range pieces {
-		pieces[i] = content.Piece{Off: int64(i) * 2 * blockSize, Ref: content.String("data")}
-	}
-	return tree.NewFile(0o644, sparse(t, int64(n)*2*blockSize, pieces...))
-}
-
-func sparse(t testing.TB, size int64, pieces ...content.Piece) content.Ref {
-	ref, err := content.Sparse(size, pieces)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ref
-}
-
-// zeros returns size bytes that count as data but cost nothing to store.
-func zeros(size int64) content.Ref { return content.NewRef(zeroSource{}, 0, size) }
-
-type zeroSource struct{}
-
-func (zeroSource) ReadAt(p []byte, _ int64) (int, error) { clear(p); return len(p), nil }
-
 func value(n int) string { return strings.Repeat("v", n) }
-
-// testACL is u::rw-,u:1000:r--,g::r--,m::rw-,o::--- as getxattr returns it.
-const testACL = "\x02\x00\x00\x00" +
-	"\x01\x00\x06\x00\xff\xff\xff\xff" +
-	"\x02\x00\x04\x00\xe8\x03\x00\x00" +
-	"\x04\x00\x04\x00\xff\xff\xff\xff" +
-	"\x10\x00\x06\x00\xff\xff\xff\xff" +
-	"\x20\x00\x00\x00\xff\xff\xff\xff"
 
 // row is a file system that xfs_repair has to find clean.
 type row struct {
@@ -98,7 +43,7 @@ func TestRepair(t *testing.T) {
 	rows = append(rows, fileRows(t)...)
 	rows = append(rows, sizeRows()...)
 	for _, n := range []int{100, 300, 20000} { // one to three levels of owners
-		rows = append(rows, row{fmt.Sprint(n, " owners"), 600 * mib, dirOf("f", scattered(t, n)), func(o *Options) { o.Features, o.AGCount = DefaultFeatures|Rmapbt, 2 }})
+		rows = append(rows, row{fmt.Sprint(n, " owners"), 600 * mib, fstest.DirOf("f", fstest.Scattered(t, n)), func(o *Options) { o.Features, o.AGCount = DefaultFeatures|Rmapbt, 2 }})
 	}
 	for _, r := range rows {
 		// Entries are sorted when they are first asked for.
@@ -120,56 +65,56 @@ func directoryRows() (rows []row) {
 	// The short form has room for 330 bytes of entries, 8 and the name each.
 	// With a label of 27 bytes, 288 are left of 336.
 	for _, n := range []int{0, 1, 29, 30, 31} {
-		add(fmt.Sprint("short of ", n), dirOf("d", named("%03d", n)))
+		add(fmt.Sprint("short of ", n), fstest.DirOf("d", named("%03d", n)))
 		d := named("%03d", n-min(n, 5))
 		d.SetXattr("security.selinux", "system_u:object_r:usr_t:s0\x00")
-		add(fmt.Sprint("labelled short of ", n-min(n, 5)), dirOf("d", d))
+		add(fmt.Sprint("labelled short of ", n-min(n, 5)), fstest.DirOf("d", d))
 	}
 	// A block: 64 bytes of header, 24 and 8 for each of names of 4 to 12 bytes,
 	// 40 for "." and "..", 8 of tail.
 	for _, n := range []int{122, 123, 124} {
-		add(fmt.Sprint("block of ", n), dirOf("d", named("%012d", n)))
+		add(fmt.Sprint("block of ", n), fstest.DirOf("d", named("%012d", n)))
 	}
 	for _, n := range []int{0, 1, 2, 3} { // to 4088, 4096, 4104 and 4112 bytes
 		d := named("%012d", 124-n)
 		for i := range n {
-			d.Set(fmt.Sprintf("longer %06d", i), file(""))
+			d.Set(fmt.Sprintf("longer %06d", i), fstest.File(""))
 		}
-		add(fmt.Sprint("block with longer names: ", n), dirOf("d", d))
+		add(fmt.Sprint("block with longer names: ", n), fstest.DirOf("d", d))
 	}
 	for _, n := range []int{1, 2, 3, 12, 13, 14, 15} {
-		add(fmt.Sprint(n, " long names"), dirOf("d", named("%0255d", n)))
+		add(fmt.Sprint(n, " long names"), fstest.DirOf("d", named("%0255d", n)))
 	}
 	// One leaf: 64 bytes of header, 8 for each entry, 2 for each block.
 	for n := 495; n <= 504; n++ {
-		add(fmt.Sprint("leaf of ", n), dirOf("d", named("%04d", n)))
-		add(fmt.Sprint("leaf above four blocks of ", n), dirOf("d", named("%020d", n)))
+		add(fmt.Sprint("leaf of ", n), fstest.DirOf("d", named("%04d", n)))
+		add(fmt.Sprint("leaf above four blocks of ", n), fstest.DirOf("d", named("%020d", n)))
 	}
-	add("10,000 entries", dirOf("d", named("entry-%d", 10000)))
-	add("200,000 entries", dirOf("d", named("this is entry %d", 200000)))
-	add("two levels of nodes", dirOf("d", named("%d", (nodeFanout+1)*leafFill)))
-	add("several free indices", dirOf("d", named("%0255d", 2016*14+100)))
+	add("10,000 entries", fstest.DirOf("d", named("entry-%d", 10000)))
+	add("200,000 entries", fstest.DirOf("d", named("this is entry %d", 200000)))
+	add("two levels of nodes", fstest.DirOf("d", named("%d", (nodeFanout+1)*leafFill)))
+	add("several free indices", fstest.DirOf("d", named("%0255d", 2016*14+100)))
 	high := tree.NewDir(0o755)
 	for i := range 1000 {
-		high.Set(fmt.Sprintf("%d \xff\x80ÄÖÜß€\xfe %d", i, i*7919), file(""))
+		high.Set(fmt.Sprintf("%d \xff\x80ÄÖÜß€\xfe %d", i, i*7919), fstest.File(""))
 	}
-	add("names beyond ASCII", dirOf("d", high))
+	add("names beyond ASCII", fstest.DirOf("d", high))
 	add("large root", named("%0200d", 1000))
 	for _, n := range []int{2, 400, 503, 504} {
 		d := colliding(n)
 		for i := range 300 {
-			d.Set(fmt.Sprint("other-", i), file(""))
+			d.Set(fmt.Sprint("other-", i), fstest.File(""))
 		}
-		add(fmt.Sprint(n, " names of one hash"), dirOf("d", d))
+		add(fmt.Sprint(n, " names of one hash"), fstest.DirOf("d", d))
 	}
 	many := tree.NewDir(0o755)
 	for i := range 3000 {
 		many.Set(fmt.Sprint(i), tree.NewDir(0o700))
 	}
-	add("3,000 directories", dirOf("d", many))
+	add("3,000 directories", fstest.DirOf("d", many))
 	deep := tree.NewDir(0o755)
 	for range 500 {
-		deep = dirOf("d", deep)
+		deep = fstest.DirOf("d", deep)
 	}
 	add("500 levels", deep)
 	return rows
@@ -180,7 +125,7 @@ func colliding(n int) *tree.Inode {
 	// The first four characters are rotated to where the last ones of 32 are
 	// not, so each pair can be changed in two places that cancel.
 	d := tree.NewDir(0o755)
-	f := file("")
+	f := fstest.File("")
 	for i := 0; d.Len() < n; i++ {
 		d.Set(collision(i), f)
 	}
@@ -203,12 +148,12 @@ func collision(i int) string {
 // attributeRows are attributes around the changes of form.
 func attributeRows() (rows []row) {
 	add := func(name string, i *tree.Inode) {
-		rows = append(rows, row{name: name, size: 300 * mib, root: dirOf("f", i)})
+		rows = append(rows, row{name: name, size: 300 * mib, root: fstest.DirOf("f", i)})
 	}
 	// Short: 280 bytes with 4 of header and 3, name and value for each; a value
 	// of 255 at most. Local: up to 3,071 bytes with 3 and the name.
 	for _, n := range []int{0, 1, 28, 29, 254, 255, 256, 3063, 3064, 3067, 3068, 3069, 4040, 4041, 8080, 8081, 65536} {
-		add(fmt.Sprint("attribute of ", n), xattrFile("user.a", value(n)))
+		add(fmt.Sprint("attribute of ", n), fstest.XattrFile("user.a", value(n)))
 		link := tree.NewLink("target")
 		link.SetXattr("trusted.abc", value(n))
 		add(fmt.Sprint("attribute of a link of ", n), link)
@@ -218,10 +163,10 @@ func attributeRows() (rows []row) {
 		add(fmt.Sprint("attribute of a device of ", n), device)
 	}
 	for _, n := range []int{11, 12, 13, 14, 61, 62, 63} {
-		add(fmt.Sprint("short attributes with ", n), xattrFile("user.a", value(200), "user.b", value(n)))
+		add(fmt.Sprint("short attributes with ", n), fstest.XattrFile("user.a", value(200), "user.b", value(n)))
 	}
 	for _, n := range []int{10, 40, 60, 300, 3000, 20000} {
-		f := file("")
+		f := fstest.File("")
 		for i := range n {
 			f.SetXattr(fmt.Sprintf("user.attribute-%02d", i), value(i%60+20))
 		}
@@ -229,25 +174,25 @@ func attributeRows() (rows []row) {
 	}
 	// A leaf has 4,016 bytes, 8 and 3, name and value rounded up for each.
 	for _, n := range []int{991, 992, 993, 994, 995, 996, 997} {
-		add(fmt.Sprint("full leaf with ", n), xattrFile("user.a", value(992), "user.b", value(992), "user.c", value(992), "user.d", value(n)))
+		add(fmt.Sprint("full leaf with ", n), fstest.XattrFile("user.a", value(992), "user.b", value(992), "user.c", value(992), "user.d", value(n)))
 	}
-	one := file("")
+	one := fstest.File("")
 	for i := range 40 {
 		one.SetXattr(fmt.Sprintf("%s.%0250d", []string{"user", "trusted", "security"}[i%3], i/3), value(i*150))
 	}
 	add("names in three name spaces", one)
-	same := file("")
+	same := fstest.File("")
 	for i := range 12 {
 		same.SetXattr("user."+collision(i), value(i*200))
 	}
 	add("names of one hash", same)
-	add("access control lists", with(xattrFile("system.posix_acl_access", testACL, "trusted.SGI_ACL_FILE", "\x00\x00\x00\x00"), func(i *tree.Inode) {
+	add("access control lists", fstest.With(fstest.XattrFile("system.posix_acl_access", fstest.ACL, "trusted.SGI_ACL_FILE", "\x00\x00\x00\x00"), func(i *tree.Inode) {
 		i.Mode |= 0o4000
 	}))
-	add("default access control list", with(tree.NewDir(0o700), func(d *tree.Inode) { d.SetXattr("system.posix_acl_default", testACL) }))
+	add("default access control list", fstest.With(tree.NewDir(0o700), func(d *tree.Inode) { d.SetXattr("system.posix_acl_default", fstest.ACL) }))
 	shared := tree.NewDir(0o755)
 	for i := range 3000 {
-		shared.Set(fmt.Sprint(i), xattrFile("user.large", value(500), "security.selinux", "system_u:object_r:usr_t:s0\x00"))
+		shared.Set(fmt.Sprint(i), fstest.XattrFile("user.large", value(500), "security.selinux", "system_u:object_r:usr_t:s0\x00"))
 	}
 	add("shared attributes", shared)
 	return rows
@@ -261,28 +206,28 @@ func fileRows(t testing.TB) (rows []row) {
 	links := tree.NewDir(0o755)
 	for _, n := range []int{1, 287, 288, 289, 335, 336, 337, 1022, 1023} {
 		links.Set(fmt.Sprint(n), tree.NewLink(value(n)))
-		links.Set(fmt.Sprint(n, "l"), with(tree.NewLink(value(n)), func(i *tree.Inode) { i.SetXattr("security.selinux", value(30)) }))
-		links.Set(fmt.Sprint(n, "x"), with(tree.NewLink(value(n)), func(i *tree.Inode) { i.SetXattr("security.selinux", value(300)) }))
+		links.Set(fmt.Sprint(n, "l"), fstest.With(tree.NewLink(value(n)), func(i *tree.Inode) { i.SetXattr("security.selinux", value(30)) }))
+		links.Set(fmt.Sprint(n, "x"), fstest.With(tree.NewLink(value(n)), func(i *tree.Inode) { i.SetXattr("security.selinux", value(300)) }))
 	}
 	add("symbolic links", 300*mib, links)
 	// An inode has room for 21 extents, a block of their tree for 251.
 	for _, n := range []int{0, 1, 20, 21, 22, 251, 252, 4399, 4400, 4401, 4420} {
-		add(fmt.Sprint(n, " extents"), 300*mib, dirOf("f", scattered(t, n)))
+		add(fmt.Sprint(n, " extents"), 300*mib, fstest.DirOf("f", fstest.Scattered(t, n)))
 	}
 	for _, n := range []int{17, 18, 19, 3, 4} {
-		f := scattered(t, n)
+		f := fstest.Scattered(t, n)
 		f.SetXattr("user.a", value(34))
-		g := scattered(t, n)
+		g := fstest.Scattered(t, n)
 		g.SetXattr("user.a", value(250))
-		add(fmt.Sprint(n, " extents and attributes"), 300*mib, dirOf("f", f, "g", g))
+		add(fmt.Sprint(n, " extents and attributes"), 300*mib, fstest.DirOf("f", f, "g", g))
 	}
 	last := content.Piece{Off: 1<<63 - 2, Ref: content.String("z")}
-	add("largest file", 300*mib, dirOf("f", tree.NewFile(0o644, sparse(t, 1<<63-1, content.Piece{Ref: content.String("a")}, last))))
-	add("largest hole", 300*mib, dirOf("f", tree.NewFile(0o644, sparse(t, 1<<63-1))))
-	add("over all groups", 2*gib, dirOf("f", tree.NewFile(0o644, zeros(1800*mib)), "g", file("x")))
-	add("full extents", 40*gib, dirOf("f", tree.NewFile(0o644, zeros(30*gib)), "g", file("x")))
+	add("largest file", 300*mib, fstest.DirOf("f", tree.NewFile(0o644, fstest.Sparse(t, 1<<63-1, content.Piece{Ref: content.String("a")}, last))))
+	add("largest hole", 300*mib, fstest.DirOf("f", tree.NewFile(0o644, fstest.Sparse(t, 1<<63-1))))
+	add("over all groups", 2*gib, fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(1800*mib)), "g", fstest.File("x")))
+	add("full extents", 40*gib, fstest.DirOf("f", tree.NewFile(0o644, fstest.Zeros(30*gib)), "g", fstest.File("x")))
 	for _, n := range []int{64999, 65535, 65536, 140000} {
-		add(fmt.Sprint(n, " links"), 300*mib, dirOf("d", named("%d", n)))
+		add(fmt.Sprint(n, " links"), 300*mib, fstest.DirOf("d", named("%d", n)))
 	}
 	special := tree.NewDir(0o1777)
 	for _, n := range [][2]uint32{{0, 0}, {8, 1}, {255, 255}, {256, 0}, {0, 256}, {maxMajor, maxMinor}} {
@@ -290,19 +235,19 @@ func fileRows(t testing.TB) (rows []row) {
 		special.Set(fmt.Sprint("b", n), &tree.Inode{Mode: tree.TypeBlock | 0o600, Major: n[0], Minor: n[1]})
 	}
 	special.Set("fifo", &tree.Inode{Mode: tree.TypeFIFO | 0o644, UID: 1 << 31, GID: 70000})
-	special.Set("socket", with(&tree.Inode{Mode: tree.TypeSock | 0o755}, func(i *tree.Inode) { i.SetXattr("security.selinux", "s\x00") }))
-	special.Set("suid", with(file("s"), func(i *tree.Inode) { i.Mode |= 0o6000 }))
+	special.Set("socket", fstest.With(&tree.Inode{Mode: tree.TypeSock | 0o755}, func(i *tree.Inode) { i.SetXattr("security.selinux", "s\x00") }))
+	special.Set("suid", fstest.With(fstest.File("s"), func(i *tree.Inode) { i.Mode |= 0o6000 }))
 	for _, s := range []int64{-1 << 62, minTime, -1, 0, maxTime, 1 << 31, 1 << 32, maxBigtime, maxBigtime + 1, 1 << 62} {
-		special.Set(fmt.Sprint("time", s), with(file(""), func(i *tree.Inode) { i.Mtime = s }))
+		special.Set(fmt.Sprint("time", s), fstest.With(fstest.File(""), func(i *tree.Inode) { i.Mtime = s }))
 	}
 	immutable := func(i *tree.Inode) { i.Flags = tree.Immutable }
-	special.Set("immutable", with(dirOf("f", with(file("i"), immutable)), immutable))
+	special.Set("immutable", fstest.With(fstest.DirOf("f", fstest.With(fstest.File("i"), immutable)), immutable))
 	add("special files", 300*mib, special)
 	// 63 more than the root and the two of the realtime part fill a chunk.
 	for _, n := range []int{60, 61, 62, 252*64*4 - 3, 252*64*4 + 2000} {
 		d := tree.NewDir(0o755)
 		for i := range n - 1 {
-			d.Set(fmt.Sprint(i), file(""))
+			d.Set(fmt.Sprint(i), fstest.File(""))
 		}
 		add(fmt.Sprint(n, " inodes"), gib, d)
 	}
@@ -311,9 +256,9 @@ func fileRows(t testing.TB) (rows []row) {
 
 // sizeRows are sizes, geometries and features.
 func sizeRows() (rows []row) {
-	root := dirOf("d", named("%d", 1000), "f", tree.NewFile(0o644, zeros(20*mib)), "l", xattrFile("user.a", value(5000)))
+	root := fstest.DirOf("d", named("%d", 1000), "f", tree.NewFile(0o644, fstest.Zeros(20*mib)), "l", fstest.XattrFile("user.a", value(5000)))
 	for i := range 300 {
-		root.Set(fmt.Sprint("dir", i), dirOf("f", file("x"), "g", xattrFile("security.selinux", value(30))))
+		root.Set(fmt.Sprint("dir", i), fstest.DirOf("f", fstest.File("x"), "g", fstest.XattrFile("security.selinux", value(30))))
 	}
 	for _, size := range []int64{
 		300 * mib, 300*mib + 1, 301*mib - 1, 1 * gib, 1*gib + 5*4096, 2*gib + 100*mib, 20 * gib, 100*gib + 12345, 1*tib - 4096, 1 * tib,

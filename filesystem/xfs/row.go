@@ -2,7 +2,8 @@ package xfs
 
 import (
 	"encoding/binary"
-	"io"
+
+	"imgbuild/filesystem"
 )
 
 // blockKind tells where the header of a block of metadata has what depends on
@@ -105,28 +106,8 @@ func (r *blockRow) expand(i int, out []byte) {
 
 // ReadAt implements io.ReaderAt.
 func (r *blockRow) ReadAt(out []byte, off int64) (int, error) {
-	return readUnits(out, off, blockSize, len(r.blocks), r.expand)
-}
-
-// readUnits reads from a row of n units of size bytes, at most blockSize, each
-// of which expand writes.
-func readUnits(out []byte, off int64, size, n int, expand func(i int, out []byte)) (int, error) {
-	var buffer [blockSize]byte
-	done := 0
-	for done < len(out) && off < int64(n)*int64(size) {
-		i, within := int(off/int64(size)), int(off%int64(size))
-		k := size
-		if within == 0 && len(out)-done >= size {
-			expand(i, out[done:done+size])
-		} else {
-			expand(i, buffer[:size])
-			k = copy(out[done:], buffer[within:size])
-		}
-		done += k
-		off += int64(k)
-	}
-	if done < len(out) {
-		return done, io.EOF
-	}
-	return done, nil
+	return filesystem.ReadUnits(out, off, blockSize, len(r.blocks), func(i int, unit []byte) error {
+		r.expand(i, unit)
+		return nil
+	})
 }

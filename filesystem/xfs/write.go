@@ -8,6 +8,7 @@ import (
 
 	"imgbuild/content"
 	"imgbuild/disk"
+	"imgbuild/filesystem"
 	"imgbuild/tree"
 )
 
@@ -91,20 +92,8 @@ func (w *writer) group(ag uint64) {
 		})
 	}
 	slices.SortFunc(fixed, func(a, b disk.Extent) int { return cmp.Compare(a.Off, b.Off) })
-	w.out = merge(w.out, fixed, g.content)
+	w.out = filesystem.Merge(w.out, fixed, g.content)
 	g.content = nil
-}
-
-// merge appends the extents of both lists, ascending as they are.
-func merge(out, a, b []disk.Extent) []disk.Extent {
-	for len(a) > 0 && len(b) > 0 {
-		if a[0].Off < b[0].Off {
-			out, a = append(out, a[0]), a[1:]
-		} else {
-			out, b = append(out, b[0]), b[1:]
-		}
-	}
-	return append(append(out, a...), b...)
 }
 
 // inodeHeader builds the trees of the inodes of a group.
@@ -282,7 +271,7 @@ type inodeTable struct {
 // ReadAt implements io.ReaderAt.
 func (t *inodeTable) ReadAt(b []byte, off int64) (int, error) {
 	g := &t.l.groups[t.ag]
-	return readUnits(b, off, inodeSize, int(g.chunks())*inodesPerChunk, func(i int, out []byte) {
+	return filesystem.ReadUnits(b, off, inodeSize, int(g.chunks())*inodesPerChunk, func(i int, out []byte) error {
 		d := diskInode{uuid: t.l.opt.UUID}
 		if uint64(i) < g.nodes.n {
 			t.l.fill(&d, uint32(g.nodes.start)+uint32(i))
@@ -291,6 +280,7 @@ func (t *inodeTable) ReadAt(b []byte, off int64) (int, error) {
 		}
 		d.number = t.ag<<(t.l.agBlockLog+inodesPerBlkLog) | g.chunkAt<<inodesPerBlkLog + uint64(i)
 		d.encode(out)
+		return nil
 	})
 }
 
