@@ -18,6 +18,9 @@ type tool struct {
 	// prepare is shell code that runs before the program; $root is the
 	// directory of the packages.
 	prepare string
+	// interpreter is the program that runs a script: a path in the packages, or
+	// "sh", which is the machine's.
+	interpreter string
 }
 
 // grubModules lets grub-mkimage find the modules of the packages. A directory
@@ -27,6 +30,11 @@ const grubModules = `set -- -d "$root/usr/lib/grub/i386-pc" "$@"
 
 // mkfsConfig makes mke2fs independent of the machine's configuration.
 const mkfsConfig = `export MKE2FS_CONFIG="$root/etc/mke2fs.conf"
+`
+
+// pythonHome makes Python independent of the machine's.
+const pythonHome = `export PYTHONHOME="$root/usr" PYTHONPATH="$root/usr/lib/python3/dist-packages" PYTHONDONTWRITEBYTECODE=1
+export GI_TYPELIB_PATH="$root/usr/lib/x86_64-linux-gnu/girepository-1.0"
 `
 
 // tools are the programs by package.
@@ -59,6 +67,14 @@ var tools = []struct {
 	{"gdisk", []tool{{path: "usr/sbin/sgdisk"}}},
 	{"cpio", []tool{{path: "usr/bin/cpio"}}},
 	{"kmod", []tool{{path: "usr/sbin/modprobe"}, {path: "usr/sbin/depmod"}}},
+	{"systemd", []tool{{path: "usr/bin/systemctl"}, {path: "usr/bin/systemd-firstboot"}}},
+	{"ca-certificates", []tool{{path: "usr/sbin/update-ca-certificates", interpreter: "sh"}}},
+	{"openssl", []tool{{path: "usr/bin/openssl"}}},
+	{"p11-kit", []tool{{path: "usr/bin/trust"}}},
+	{"firewalld", []tool{{path: "usr/bin/firewall-offline-cmd", prepare: pythonHome, interpreter: "usr/bin/python3"}}},
+	{"python3-minimal", nil},
+	{"libpython3-stdlib", nil},
+	{"python3-dbus", nil},
 }
 
 // toolsDrop is what the packages depend on for other programs than these.
@@ -233,7 +249,16 @@ func wrapper(name string, t tool) string {
 	b.WriteString("#!/bin/sh\n")
 	b.WriteString("root=$(cd \"$(dirname \"$(readlink -f \"$0\")\")/../root\" && pwd) || exit 127\n")
 	b.WriteString(t.prepare)
-	fmt.Fprintf(&b, "exec \"$root/%s\" --library-path \"$root/usr/lib/%s\" --argv0 %s \"$root/%s\" \"$@\"\n",
-		toolsLoader, toolsTriplet, name, t.path)
+	program, script := t.path, ""
+	switch t.interpreter {
+	case "":
+	case "sh":
+		fmt.Fprintf(&b, "exec sh \"$root/%s\" \"$@\"\n", t.path)
+		return b.String()
+	default:
+		program, script = t.interpreter, fmt.Sprintf(" \"$root/%s\"", t.path)
+	}
+	fmt.Fprintf(&b, "exec \"$root/%s\" --library-path \"$root/usr/lib/%[2]s:$root/usr/lib/%[2]s/systemd\" --argv0 %s \"$root/%s\"%s \"$@\"\n",
+		toolsLoader, toolsTriplet, name, program, script)
 	return b.String()
 }
