@@ -55,7 +55,8 @@ func TestWrapper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := strings.Join([]string{real + "/root/etc/mke2fs.conf", "--library-path", real + "/root/usr/lib/" + toolsTriplet, "--argv0", "mke2fs",
+	want := strings.Join([]string{real + "/root/etc/mke2fs.conf", "--library-path",
+		real + "/root/usr/lib/" + toolsTriplet + ":" + real + "/root/usr/lib/" + toolsTriplet + "/systemd", "--argv0", "mke2fs",
 		real + "/root/usr/sbin/mke2fs", "-t", "two words", ""}, "\n")
 	if got := command(t, "/", link, "-t", "two words"); got != want {
 		t.Errorf("%s\nexpected\n%s", got, want)
