@@ -7,6 +7,7 @@ import (
 	"imgbuild/bootloader"
 	"imgbuild/content"
 	"imgbuild/fault"
+	"imgbuild/layouts"
 	"imgbuild/tree"
 )
 
@@ -26,18 +27,20 @@ func detectBootloader(sys *system, o *Options) (caps *bootloader.Capabilities, i
 	}
 }
 
-// installBootloader makes the boot loader's files, for a disk laid out by
-// partitions.
-func (d *disks) installBootloader(sys *system, o *Options) (*bootloader.Result, error) {
-	result, err := bootloader.Install(&bootloader.Request{
-		OS: sys.merged, Arch: o.Arch, BootUUID: d.fileSystem.bootUUID,
+// installBootloader makes the boot loader's files, for GRUB's core image at the
+// sector lba, or 0 for none.
+func (d *disks) installBootloader(sys *system, o *Options, lba int64) (*bootloader.Result, error) {
+	boot := d.bootPart()
+	r := &bootloader.Request{
+		OS: sys.merged, Arch: o.Arch, BootUUID: boot.uuid,
 		SkipBootUUID: sys.facts.Install.SkipBootUUID,
-		BootFS:       "ext4", BootPartition: d.number(o, roleBoot), SeparateBoot: true,
-		NoESP: d.number(o, roleESP) == 0,
-		// The BIOS boot partition, where there is one, is the first.
-		BIOSBoot: d.number(o, roleBIOS) == 1, BIOSBootLBA: firstPartition / sectorSize, BIOSBootSize: biosSize,
-		PReP: d.number(o, rolePReP) != 0, PRePSize: prepSize, Time: d.time,
-	})
+		BootFS:       boot.FS.Type, BootPartition: d.number(boot.Role()), SeparateBoot: boot.Role() == layouts.RoleBoot,
+		NoESP: d.part(layouts.RoleESP) == nil, PReP: d.part(layouts.RolePReP) != nil, Time: d.time,
+	}
+	if lba > 0 {
+		r.BIOSBoot, r.BIOSBootLBA = true, lba
+	}
+	result, err := bootloader.Install(r)
 	if err != nil {
 		return nil, fmt.Errorf("boot loader: %w", err)
 	}

@@ -84,11 +84,11 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 		return nil, badImage(err, o)
 	}
 	p.Stage("lay out", 0)
-	l, err := layOut(d, o, id)
+	l, err := layOut(d, o, id, p)
 	if err != nil {
 		return nil, badImage(err, o)
 	}
-	image, err := l.write(ctx, d, id)
+	image, err := l.write(ctx)
 	if err != nil {
 		return nil, badImage(err, o)
 	}

@@ -1,40 +1,35 @@
 package pipeline
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"path"
-	"strings"
 
 	"imgbuild/bootc"
 	"imgbuild/bootloader"
 	"imgbuild/composefs"
 	"imgbuild/content"
-	"imgbuild/filesystem/fat"
+	"imgbuild/layouts"
 	"imgbuild/ostree"
+	"imgbuild/partition"
 	"imgbuild/tree"
 )
 
 // disks are the trees of the file systems on the disk, finished but for their
 // sizes.
 type disks struct {
-	sysroot    *ostree.Sysroot
-	boot       *bootloader.Result // nil without a boot loader
-	caps       *bootloader.Capabilities
-	commit     tree.Sum
-	refs       []string
-	kargs      []string
-	stateroot  string
-	rootFS     string
-	origin     string
-	fileSystem fileSystems
-	time       int64
-}
-
-// fileSystems are the identifiers of the disk's file systems.
-type fileSystems struct {
-	bootUUID, rootUUID, espID string
+	sysroot   *ostree.Sysroot
+	boot      *bootloader.Result // nil without a boot loader
+	caps      *bootloader.Capabilities
+	commit    tree.Sum
+	refs      []string
+	kargs     []string
+	stateroot string
+	origin    string
+	layout    *layouts.Layout
+	parts     []planned // of the layout
+	diskID    partition.GUID
+	time      int64
 }
 
 // deploy makes the disk trees: an ostree repository with the image in it, its
@@ -47,15 +42,6 @@ func deploy(s *source, sys *system, o *Options, id identity, p Progress) (*disks
 	}
 	if d.stateroot == "" {
 		d.stateroot = "default"
-	}
-	switch {
-	case o.RootFS != "":
-		d.rootFS = o.RootFS
-	case sys.facts.Install.RootFSType != "":
-		d.rootFS = sys.facts.Install.RootFSType
-	default:
-		d.rootFS = defaultRootFS
-		p.Note("the image names no root file system; it gets " + defaultRootFS)
 	}
 	if refused := sys.refusals(o); len(refused) > 0 {
 		return nil, refused[0]
@@ -76,9 +62,16 @@ func deploy(s *source, sys *system, o *Options, id identity, p Progress) (*disks
 	if d.caps, bootable, err = detectBootloader(sys, o); err != nil {
 		return nil, err
 	}
-	d.identify(id)
+	l, err := resolveLayout(sys, d.caps, o, p)
+	if err != nil {
+		return nil, err
+	}
+	d.diskID = id.guid("disk")
+	if err := d.plan(l, id); err != nil {
+		return nil, err
+	}
 	if bootable {
-		if d.boot, err = d.installBootloader(sys, o); err != nil {
+		if d.boot, err = d.installBootloader(sys, o, d.coreLBA()); err != nil {
 			return nil, err
 		}
 	}
@@ -90,16 +83,6 @@ func deploy(s *source, sys *system, o *Options, id identity, p Progress) (*disks
 	}
 	labelDisk(d, sys.labels)
 	return d, nil
-}
-
-// identify derives the identifiers of the file systems, which are on the kernel
-// command line and in the boot loader's files.
-func (d *disks) identify(id identity) {
-	d.fileSystem = fileSystems{
-		bootUUID: id.guid("boot file system").String(),
-		rootUUID: id.guid("root file system").String(),
-		espID:    fat.UUID(id.volumeID("esp")),
-	}
 }
 
 // importImage puts the layers and the merged commit into the repository, which
@@ -147,7 +130,7 @@ func (d *disks) install(s *source, sys *system, o *Options, t target) error {
 		Title: title(sys.facts), Kargs: d.kargs,
 		KernelVersion: k.Version, Vmlinuz: k.Vmlinuz, Initramfs: k.Initramfs,
 		DeviceTree: k.DeviceTree, HMAC: k.HMAC, Aboot: k.Aboot,
-		Composefs: cfs, SeparateBoot: true, Time: d.time,
+		Composefs: cfs, SeparateBoot: d.part(layouts.RoleBoot) != nil, Time: d.time,
 		RepoConfig: ostree.Config{Bootloader: "none", BLSAppendExceptDefault: sys.facts.Install.BLSAppendExceptDefault},
 	}
 	if d.boot != nil {
@@ -161,7 +144,7 @@ func (d *disks) install(s *source, sys *system, o *Options, t target) error {
 			return err
 		}
 	}
-	if err := d.writeFstab(); err != nil {
+	if err := d.writeMounts(); err != nil {
 		return err
 	}
 	aleph, err := d.aleph(s, sys, t)
@@ -171,9 +154,13 @@ func (d *disks) install(s *source, sys *system, o *Options, t target) error {
 	f := tree.NewFile(0o644, content.Bytes(aleph))
 	f.Mtime = d.time
 	d.sysroot.Root.Set(".bootc-aleph.json", f)
-	for _, root := range []*tree.Inode{d.sysroot.Root, d.sysroot.Boot} {
-		if root == d.sysroot.Root && d.rootFS != "ext4" {
+	for _, q := range []*planned{d.part(layouts.RoleRoot), d.part(layouts.RoleBoot)} {
+		if q == nil || q.FS.Type != layouts.Ext4 {
 			continue
+		}
+		root := d.sysroot.Root
+		if q.Role() == layouts.RoleBoot {
+			root = d.sysroot.Boot
 		}
 		lost := tree.NewDir(0o700)
 		lost.Mtime = d.time
@@ -185,13 +172,15 @@ func (d *disks) install(s *source, sys *system, o *Options, t target) error {
 // kernelArguments returns the kernel command line without ostree=.
 func (d *disks) kernelArguments(facts *bootc.Image, o *Options) []string {
 	spec := bootc.KargSpec{
-		Root: []string{"root=UUID=" + d.fileSystem.rootUUID, "rw"},
-		Boot: []string{"boot=UUID=" + d.fileSystem.bootUUID},
+		Root: []string{"root=UUID=" + d.part(layouts.RoleRoot).uuid, "rw"},
 		// As with image-builder, which installs to a file system it made.
 		CLI: o.Kargs, CLILast: true, CLIDeletes: o.KargDelete,
 		SELinuxOff: o.SELinuxOff && facts.SELinuxType != "",
 		Install:    facts.Install.Kargs, Deletes: facts.Install.KargDeletes,
 		KargsD: facts.Kargs,
+	}
+	if boot := d.part(layouts.RoleBoot); boot != nil {
+		spec.Boot = []string{"boot=UUID=" + boot.uuid}
 	}
 	if d := facts.Install.DiscoverablePartitions; d != nil && *d {
 		spec.Root = []string{"rw"} // the type of the root partition says the rest
@@ -233,47 +222,6 @@ func merge(to, from *tree.Inode, p string) error {
 		}
 	}
 	return nil
-}
-
-// writeFstab adds the line that bootc install writes for a /boot file system of
-// its own. Other lines that the image has stay.
-func (d *disks) writeFstab() error {
-	var text []byte
-	if old := d.sysroot.Etc.Child("fstab"); old != nil && old.IsFile() {
-		b, err := old.Content.ReadAll(1 << 20)
-		if err != nil {
-			return fmt.Errorf("/etc/fstab: %w", err)
-		}
-		text = withoutMount(b, "/boot")
-	}
-	text = append(text, "UUID="+d.fileSystem.bootUUID+" /boot auto ro 0 0\n"...)
-	f := tree.NewFile(0o644, content.Bytes(text))
-	f.Mtime = d.time
-	d.sysroot.Etc.Set("fstab", f)
-	return nil
-}
-
-// withoutMount returns the lines of an fstab that mount something elsewhere, or
-// nothing when it has only comments.
-func withoutMount(fstab []byte, mountpoint string) []byte {
-	var kept []byte
-	mounts := false
-	for line := range bytes.Lines(fstab) {
-		fields := strings.Fields(string(line))
-		comment := len(fields) == 0 || strings.HasPrefix(fields[0], "#")
-		if !comment && len(fields) > 1 && path.Clean(fields[1]) == mountpoint {
-			continue
-		}
-		mounts = mounts || !comment
-		kept = append(kept, line...)
-	}
-	if !mounts {
-		return nil
-	}
-	if kept[len(kept)-1] != '\n' {
-		kept = append(kept, '\n')
-	}
-	return kept
 }
 
 // aleph returns the record of the installation that bootc leaves in the

@@ -11,247 +11,325 @@ import (
 	"imgbuild/disk"
 	"imgbuild/fault"
 	"imgbuild/filesystem"
-	"imgbuild/filesystem/ext4"
 	"imgbuild/filesystem/fat"
 	"imgbuild/formats/gce"
+	"imgbuild/layouts"
 	"imgbuild/partition"
+	"imgbuild/tree"
 )
 
 const (
-	sectorSize = 512
-	mib        = 1 << 20
-	gib        = 1 << 30
+	mib = 1 << 20
+	gib = 1 << 30
 
-	// Sizes of bootc-image-builder's disk.
-	defaultDisk = 10 * gib
-	biosSize    = 1 * mib
-	prepSize    = 4 * mib
-	espSize     = 501 * mib
-	bootSize    = 1 * gib
 	// Head-room on root when nothing is asked for: a quarter of the content, and
 	// never less than what the next upgrade of a usual image takes.
 	minFree = 2 * gib
 	// bytesPerInode is mke2fs' for file systems of 512 MiB and more. A smaller
 	// root would get four times as many inodes, and keep that when it grows.
 	bytesPerInode = 16 << 10
-	// firstPartition and tail are left free at both ends of the disk.
-	firstPartition = 1 * mib
-	tail           = 1 * mib
 )
 
-// role is what a partition is for.
-type role int
-
-const (
-	roleBIOS role = iota
-	rolePReP
-	roleESP
-	roleBoot
-	roleRoot
-)
-
-// planned is a partition of the layout: image-builder's, in its order.
+// planned is a partition of the layout with what is derived for it.
 type planned struct {
-	role       role
-	name       string
-	typ        partition.GUID
-	size       int64 // 0 until it is worked out
-	attributes partition.Attributes
-	fs         string // "", vfat, ext4, xfs
-	label      string
-	mount      string
+	*layouts.Partition
+	title    string
+	key      string // what its identifiers derive from
+	id       partition.GUID
+	uuid     string // of the file system, as blkid shows it; "" without
+	volumeID uint32 // of FAT
+	tree     *tree.Inode
+	size     int64 // bytes, once it is worked out
+	need     int64 // the smallest that holds the content
 }
 
-// partitions returns the layout of the disk: what the image can boot with
-// decides which partitions for boot loaders there are.
-func (d *disks) partitions(o *Options) []planned {
-	var list []planned
-	if d.caps.BIOS {
-		list = append(list, planned{role: roleBIOS, name: "BIOS-BOOT", typ: partition.BIOSBoot, size: biosSize,
-			attributes: partition.LegacyBIOSBootable})
+// plan derives the identifiers of a layout's partitions and file systems, which
+// are on the kernel command line and in the boot loader's files.
+func (d *disks) plan(l *layouts.Layout, id identity) error {
+	d.layout = l
+	for i := range l.Partitions {
+		p := planned{Partition: &l.Partitions[i], title: l.Title(i)}
+		name := fmt.Sprintf("data %d", i)
+		switch p.Role() {
+		case layouts.RoleBIOS:
+			name = "BIOS-BOOT"
+		case layouts.RolePReP:
+			name = "PowerPC-PReP-boot"
+		case layouts.RoleESP:
+			name, p.key = "EFI-SYSTEM", "esp"
+		case layouts.RoleBoot:
+			name = "boot"
+		case layouts.RoleRoot:
+			name = "root"
+		}
+		if p.key == "" {
+			p.key = name
+		}
+		var err error
+		if p.id, err = guidOr(p.ID, id.guid("partition "+name)); err != nil {
+			return fmt.Errorf("%s: %w", p.title, err)
+		}
+		if err := p.identify(id); err != nil {
+			return fmt.Errorf("%s: %w", p.title, err)
+		}
+		d.parts = append(d.parts, p)
 	}
-	if d.caps.PReP {
-		list = append(list, planned{role: rolePReP, name: "PowerPC-PReP-boot", typ: partition.PReP, size: prepSize,
-			attributes: partition.LegacyBIOSBootable})
+	return nil
+}
+
+// identify sets the identifier of the file system.
+func (p *planned) identify(id identity) error {
+	switch {
+	case p.FS == nil:
+	case p.FS.Type == layouts.VFAT:
+		p.volumeID = id.volumeID(p.key)
+		if p.FS.UUID != "" {
+			n, err := layouts.ParseVolumeID(p.FS.UUID)
+			if err != nil {
+				return err
+			}
+			p.volumeID = n
+		}
+		p.uuid = fat.UUID(p.volumeID)
+	default:
+		g, err := guidOr(p.FS.UUID, id.guid(p.key+" file system"))
+		if err != nil {
+			return err
+		}
+		p.uuid = g.String()
 	}
-	if d.caps.UEFI {
-		list = append(list, planned{role: roleESP, name: "EFI-SYSTEM", typ: partition.ESP, size: espSize,
-			fs: "vfat", label: "EFI-SYSTEM", mount: "/boot/efi"})
+	return nil
+}
+
+// guidOr parses a GUID where there is one.
+func guidOr(text string, derived partition.GUID) (partition.GUID, error) {
+	if text == "" {
+		return derived, nil
 	}
-	rootType, ok := partition.RootType(o.Arch)
-	if !ok {
-		rootType = partition.LinuxData
+	return partition.ParseGUID(text)
+}
+
+// part returns the partition with the role, nil without one.
+func (d *disks) part(r layouts.Role) *planned {
+	if i := d.layout.Find(r); i >= 0 {
+		return &d.parts[i]
 	}
-	return append(list,
-		planned{role: roleBoot, name: "boot", typ: partition.XBOOTLDR, size: bootSize, fs: "ext4", label: "boot", mount: "/boot"},
-		planned{role: roleRoot, name: "root", typ: rootType, fs: d.rootFS, label: "root", mount: "/"})
+	return nil
+}
+
+// bootPart returns the partition that holds /boot.
+func (d *disks) bootPart() *planned {
+	if p := d.part(layouts.RoleBoot); p != nil {
+		return p
+	}
+	return d.part(layouts.RoleRoot)
 }
 
 // number returns the 1-based number of the partition with the role, 0 without.
-func (d *disks) number(o *Options, r role) int {
-	for i, p := range d.partitions(o) {
-		if p.role == r {
-			return i + 1
+func (d *disks) number(r layouts.Role) int { return d.layout.Find(r) + 1 }
+
+// plant gives every partition its tree.
+func (d *disks) plant() {
+	for i := range d.parts {
+		p := &d.parts[i]
+		switch p.Role() {
+		case layouts.RoleRoot:
+			p.tree = d.sysroot.Root
+		case layouts.RoleBoot:
+			p.tree = d.sysroot.Boot
+		case layouts.RoleESP:
+			if d.boot != nil {
+				p.tree = d.boot.ESP
+			}
+		}
+		if p.tree == nil && p.FS != nil {
+			p.tree = tree.NewDir(0o755)
+			p.tree.Mtime = d.time
 		}
 	}
-	return 0
 }
 
 // layout is a disk whose every size is decided.
 type layout struct {
-	table    partition.Table
-	planned  []planned
-	rootNeed int64 // the smallest root that holds the content
+	*disks
+	id     identity
+	size   int64 // of the disk
+	places []layouts.Place
 }
 
 // layOut works out the sizes of all partitions and of the disk.
-func layOut(d *disks, o *Options, id identity) (*layout, error) {
-	l := &layout{planned: d.partitions(o)}
-	var err error
-	for i := range l.planned {
-		p := &l.planned[i]
-		switch p.role {
-		case roleESP:
-			err = l.grow(p, func() (int64, error) { return fat.Size(d.boot.ESP, 0, d.fatOptions(id, 0)) })
-		case roleBoot:
-			err = l.grow(p, func() (int64, error) { return ext4.Size(d.sysroot.Boot, 0, d.bootOptions(id)) })
-		case roleRoot:
-			p.size, err = l.rootSize(d, o, id)
+func layOut(d *disks, o *Options, id identity, p Progress) (*layout, error) {
+	d.plant()
+	l := &layout{disks: d, id: id}
+	sizes := make([]int64, len(d.parts))
+	for i := range d.parts {
+		q := &d.parts[i]
+		if err := l.measure(q, o, p); err != nil {
+			return nil, fmt.Errorf("%s: %w", q.title, err)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("partition %s: %w", p.name, err)
-		}
+		sizes[i] = q.size
 	}
-	end := int64(firstPartition)
-	for i := range l.planned {
-		end += align(l.planned[i].size)
-	}
-	l.table = partition.Table{DiskID: id.guid("disk"), SectorSize: sectorSize, Size: end + tail}
-	if err := l.fitDisk(o, end+tail); err != nil {
+	need, err := d.layout.Need(sizes)
+	if err != nil {
 		return nil, err
 	}
-	start := int64(firstPartition)
-	for _, p := range l.planned {
-		l.table.Partitions = append(l.table.Partitions, partition.Partition{
-			Name: p.name, Type: p.typ, ID: id.guid("partition " + p.name), Start: start, Size: p.size, Attributes: p.attributes,
-		})
-		start += align(p.size)
+	if l.size, err = l.diskSize(o, need); err != nil {
+		return nil, err
 	}
-	return l, l.table.Validate()
+	grow := o.Sizes.Root == 0 && !o.Sizes.Minimal && !d.layout.FixedRoot
+	if l.places, err = d.layout.Place(sizes, l.size, grow); err != nil {
+		return nil, err
+	}
+	for i := range d.parts {
+		d.parts[i].size = l.places[i].Size
+	}
+	return l, nil
 }
 
-// grow gives a partition its usual size, or what its content needs where that
-// is more.
-func (l *layout) grow(p *planned, need func() (int64, error)) error {
-	n, err := need()
-	if err == nil && align(n) > p.size {
-		p.size = align(n)
+// measure works out the size of a partition: what was asked for, or what its
+// content needs where that is more.
+func (l *layout) measure(q *planned, o *Options, p Progress) error {
+	q.size = l.disks.layout.Align(q.Size)
+	switch {
+	case q.Role() == layouts.RoleBIOS || q.Role() == layouts.RolePReP:
+		if l.boot != nil {
+			q.need = int64(len(l.boot.Core))
+		}
+	case q.FS != nil:
+		w, err := q.newWriter(l.disks.layout, l.id, l.time)
+		if err != nil {
+			return err
+		}
+		if q.need, err = w.size(q.tree, 0); err != nil {
+			return err
+		}
+		if q.Role() == layouts.RoleRoot {
+			q.size, err = l.rootSize(q, w, o)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	q.need = l.disks.layout.Align(q.need)
+	q.size = max(q.size, q.need)
+	if q.Size > 0 && q.size > l.disks.layout.Align(q.Size) {
+		p.Warn(fmt.Sprintf("%s gets %s in place of %s: its content needs that", q.title,
+			blueprints.FormatSize(q.size), blueprints.FormatSize(q.Size)))
+	}
+	return nil
 }
 
 // rootSize returns the size of root by content, or as asked for.
-func (l *layout) rootSize(d *disks, o *Options, id identity) (int64, error) {
-	root := newRootWriter(d.rootFS, id, d.time)
-	need, err := root.size(d.sysroot.Root, 0)
-	if err != nil {
-		return 0, err
-	}
-	l.rootNeed = align(need)
+func (l *layout) rootSize(q *planned, w writer, o *Options) (int64, error) {
+	align := l.disks.layout.Align
 	s := o.Sizes
 	switch {
-	case s.Root > 0 && s.Root < need:
+	case s.Root > 0 && s.Root < q.need:
 		return 0, fault.New(fault.NoSpace, fmt.Errorf("%s asked for, and the content needs %s",
-			blueprints.FormatSize(s.Root), blueprints.FormatSize(l.rootNeed)),
-			fmt.Sprintf("--root-size %dMiB is the least", l.rootNeed/mib))
+			blueprints.FormatSize(s.Root), blueprints.FormatSize(align(q.need))),
+			fmt.Sprintf("--root-size %dMiB is the least", (q.need+mib-1)/mib))
 	case s.Root > 0:
-		return s.Root &^ (mib - 1), nil
+		return max(s.Root/l.disks.layout.Grain*l.disks.layout.Grain, align(q.need)), nil
 	case s.Free > 0:
-		need, err = root.size(d.sysroot.Root, s.Free)
-		return align(need), err
+		n, err := w.size(q.tree, s.Free)
+		return max(q.size, align(n)), err
 	case s.Minimal || s.Disk > 0:
-		return l.rootNeed, nil
+		return max(q.size, align(q.need)), nil
 	}
-	need, err = root.size(d.sysroot.Root, max(minFree, need/4))
-	return align(need), err
+	n, err := w.size(q.tree, max(minFree, q.need/4))
+	return max(q.size, align(n)), err
 }
 
-// fitDisk sets the size of the disk, of which need bytes are taken, and lets
-// root fill it.
-func (l *layout) fitDisk(o *Options, need int64) error {
+// diskSize returns the size of the disk, of which need bytes are taken.
+func (l *layout) diskSize(o *Options, need int64) (int64, error) {
 	size := need
 	switch {
 	case o.Sizes.Disk > 0:
-		size = o.Sizes.Disk &^ (sectorSize - 1)
-	case o.Sizes.Minimal, o.Sizes.Root > 0:
-	default:
-		size = max(need, defaultDisk)
+		size = o.Sizes.Disk / l.disks.layout.SectorSize * l.disks.layout.SectorSize
+	case o.Sizes.Minimal:
+	case l.disks.layout.Size > 0:
+		size = max(need, l.disks.layout.Align(l.disks.layout.Size))
+	case o.Sizes.Root == 0 && !l.disks.layout.Compact:
+		size = max(need, layouts.DefaultSize)
 	}
 	if slices.Contains(o.Types, GCE) {
 		// Anything else is padded by the encoder, and the backup table is then
 		// not at the end.
 		whole := gce.Size(size)
 		if o.Sizes.Disk > 0 && whole != size {
-			return usage(fmt.Errorf("disk size %s: a gce disk has whole GiB", blueprints.FormatSize(size)), fmt.Sprintf("--size %dGiB", whole/gib))
+			return 0, usage(fmt.Errorf("disk size %s: a gce disk has whole GiB", blueprints.FormatSize(size)), fmt.Sprintf("--size %dGiB", whole/gib))
 		}
 		size = whole
 	}
 	if size < need {
-		return fault.New(fault.NoSpace, fmt.Errorf("disk size: %s asked for, and the content needs %s",
+		return 0, fault.New(fault.NoSpace, fmt.Errorf("disk size: %s asked for, and the content needs %s",
 			blueprints.FormatSize(o.Sizes.Disk), blueprints.FormatSize(need)),
-			fmt.Sprintf("--size %dMiB is the least, --size min takes it", need/mib))
+			fmt.Sprintf("--size %dMiB is the least, --size min takes it", (need+mib-1)/mib))
 	}
-	l.table.Size = size
-	if o.Sizes.Root == 0 && !o.Sizes.Minimal {
-		root := &l.planned[len(l.planned)-1]
-		root.size += (size - need) &^ (mib - 1)
-	}
-	return nil
-}
-
-func align(n int64) int64 { return (n + mib - 1) &^ (mib - 1) }
-
-func (d *disks) bootOptions(id identity) ext4.Options {
-	return ext4.Options{UUID: id.guid("boot file system"), HashSeed: id.guid("boot hash seed"), Label: "boot", Time: d.time}
-}
-
-// fatOptions are those of an ESP that begins at the offset start.
-func (d *disks) fatOptions(id identity, start int64) fat.Options {
-	return fat.Options{VolumeID: id.volumeID("esp"), Label: "EFI-SYSTEM", HiddenSectors: uint32(start / sectorSize), Time: d.time}
+	return size, nil
 }
 
 // write lays the file systems into the partitions and returns the disk.
-func (l *layout) write(ctx context.Context, d *disks, id identity) (*disk.Image, error) {
+func (l *layout) write(ctx context.Context) (*disk.Image, error) {
 	var parts []disk.Part
-	var bootCode []byte
-	for i, p := range l.planned {
-		at := l.table.Partitions[i]
-		var extents []disk.Extent
-		var err error
-		switch p.role {
-		case roleBIOS, rolePReP:
-			bootCode = d.boot.BootCode
-			extents = []disk.Extent{{Data: content.Bytes(d.boot.Core)}}
-			if int64(len(d.boot.Core)) > at.Size {
-				err = errors.New("the boot loader's core image does not fit")
-			}
-		case roleESP:
-			extents, err = fat.Write(ctx, d.boot.ESP, at.Size, d.fatOptions(id, at.Start))
-		case roleBoot:
-			extents, err = ext4.Write(ctx, d.sysroot.Boot, at.Size, d.bootOptions(id))
-		case roleRoot:
-			extents, err = newRootWriter(d.rootFS, id, d.time).write(ctx, d.sysroot.Root, at.Size)
-		}
+	for i := range l.parts {
+		q := &l.parts[i]
+		extents, err := l.fill(ctx, q, l.places[i])
 		if err != nil {
-			return nil, tooSmall(fmt.Errorf("partition %s: %w", p.name, err))
+			return nil, tooSmall(fmt.Errorf("%s: %w", q.title, err))
 		}
-		parts = append(parts, disk.Part{Off: at.Start, Size: at.Size, Extents: extents})
+		parts = append(parts, disk.Part{Off: l.places[i].Start, Size: l.places[i].Size, Extents: extents})
 	}
-	table, err := l.table.Parts(bootCode)
+	table, err := l.table()
 	if err != nil {
 		return nil, err
 	}
-	return disk.Compose(l.table.Size, append(parts, table...))
+	return disk.Compose(l.size, append(parts, table...))
+}
+
+// fill returns what is in a partition.
+func (l *layout) fill(ctx context.Context, q *planned, at layouts.Place) ([]disk.Extent, error) {
+	switch {
+	case q.Role() == layouts.RoleBIOS || q.Role() == layouts.RolePReP:
+		if l.boot == nil {
+			return nil, nil
+		}
+		if int64(len(l.boot.Core)) > at.Size {
+			return nil, errors.New("the boot loader's core image does not fit")
+		}
+		return []disk.Extent{{Data: content.Bytes(l.boot.Core)}}, nil
+	case q.FS != nil:
+		w, err := q.newWriter(l.disks.layout, l.id, l.time)
+		if err != nil {
+			return nil, err
+		}
+		return w.write(ctx, q.tree, at.Start, at.Size)
+	}
+	return nil, nil
+}
+
+// table returns the partition table and the boot code.
+func (l *layout) table() ([]disk.Part, error) {
+	t := partition.Table{DiskID: l.diskID, Size: l.size, SectorSize: int(l.disks.layout.SectorSize)}
+	for i := range l.parts {
+		q := &l.parts[i]
+		typ, err := partition.ParseGUID(q.Type)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", q.title, err)
+		}
+		attributes := q.Attributes
+		if q.Bootable {
+			attributes |= partition.LegacyBIOSBootable
+		}
+		t.Partitions = append(t.Partitions, partition.Partition{
+			Name: q.Name, Type: typ, ID: q.id, Start: l.places[i].Start, Size: l.places[i].Size, Attributes: attributes,
+		})
+	}
+	var bootCode []byte
+	if l.boot != nil {
+		bootCode = l.boot.BootCode
+	}
+	return t.Parts(bootCode)
 }
 
 // tooSmall classes the error of a file system writer.

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"imgbuild/layouts"
 	"imgbuild/ostree"
 )
 
@@ -81,7 +82,7 @@ func describe(s *source, sys *system, d *disks, l *layout, o *Options) *Plan {
 		Target: d.origin, Stateroot: d.stateroot, Commit: ostree.Hex(d.commit), Refs: d.refs,
 		Kernel: sys.facts.Kernel.Version, Kargs: d.kargs, Composefs: string(sys.facts.Composefs),
 		Bootloaders: []string{},
-		Disk:        PlanDisk{Table: "gpt", ID: l.table.DiskID.String(), Size: l.table.Size, SectorSize: sectorSize},
+		Disk:        PlanDisk{Table: string(d.layout.Table), ID: d.diskID.String(), Size: l.size, SectorSize: int(d.layout.SectorSize)},
 	}
 	for i, layer := range s.layers {
 		p.Image.Layers = append(p.Image.Layers, PlanLayer{layer.Digest, layer.DiffID, s.image.Layers[i].Size, layer.Size})
@@ -93,26 +94,32 @@ func describe(s *source, sys *system, d *disks, l *layout, o *Options) *Plan {
 		p.Bootloaders = bootNames(d.caps)
 		p.Warnings = append(p.Warnings, d.boot.Warnings...)
 	}
-	for i, q := range l.planned {
-		at := l.table.Partitions[i]
-		out := PlanPartition{
-			Number: i + 1, Name: q.name, Type: at.Type.String(), ID: at.ID.String(), Start: at.Start, Size: at.Size,
-			FileSystem: q.fs, Label: q.label, Mount: q.mount,
-		}
-		switch q.role {
-		case roleESP:
-			out.UUID = d.fileSystem.espID
-		case roleBoot:
-			out.UUID = d.fileSystem.bootUUID
-		case roleRoot:
-			out.UUID, out.Needed = d.fileSystem.rootUUID, l.rootNeed
-		}
-		p.Disk.Partitions = append(p.Disk.Partitions, out)
+	for i := range l.parts {
+		p.Disk.Partitions = append(p.Disk.Partitions, l.describe(i))
 	}
 	for _, t := range o.Types {
 		p.Artefacts = append(p.Artefacts, o.path(t))
 	}
 	return p
+}
+
+// describe returns the plan of the partition numbered i, from 0.
+func (l *layout) describe(i int) PlanPartition {
+	q := &l.parts[i]
+	out := PlanPartition{
+		Number: i + 1, Name: q.Name, Type: q.Type, ID: q.id.String(), Start: l.places[i].Start, Size: l.places[i].Size,
+	}
+	if q.FS == nil {
+		return out
+	}
+	out.FileSystem, out.Label, out.UUID = q.FS.Type, q.FS.Label, q.uuid
+	for _, m := range q.FS.Mounts() {
+		out.Mount = m.Where
+	}
+	if q.Role() == layouts.RoleRoot {
+		out.Needed = q.need
+	}
+	return out
 }
 
 // manifestPath returns the name bootc-image-builder gives the record of a build.

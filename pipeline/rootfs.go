@@ -9,7 +9,10 @@ import (
 	"imgbuild/disk"
 	"imgbuild/fault"
 	"imgbuild/filesystem/ext4"
+	"imgbuild/filesystem/fat"
 	"imgbuild/filesystem/xfs"
+	"imgbuild/layouts"
+	"imgbuild/partition"
 	"imgbuild/tree"
 )
 
@@ -30,29 +33,51 @@ func checkRootFS(fs, source string) error {
 		"build with --rootfs "+strings.Join(roots, " or --rootfs "))
 }
 
-// rootWriter writes the root file system of a disk. free and size are in bytes.
-type rootWriter struct {
+// writer writes one file system of a disk. free and size are in bytes; start is
+// the offset of the partition.
+type writer struct {
 	size  func(root *tree.Inode, free int64) (int64, error)
-	write func(ctx context.Context, root *tree.Inode, size int64) ([]disk.Extent, error)
+	write func(ctx context.Context, root *tree.Inode, start, size int64) ([]disk.Extent, error)
 }
 
-// newRootWriter returns the writer of the file system fs, which is writable.
-func newRootWriter(fs string, id identity, time int64) rootWriter {
-	uuid := id.guid("root file system")
-	if fs == "xfs" {
-		opt := xfs.Options{UUID: uuid, Label: "root", Time: time}
-		return rootWriter{
+// newWriter returns the writer of the file system of a partition.
+func (p *planned) newWriter(l *layouts.Layout, id identity, time int64) (writer, error) {
+	f := p.FS
+	if f.Type == layouts.VFAT {
+		opt := fat.Options{VolumeID: p.volumeID, Label: f.Label, SectorSize: int(l.SectorSize), Time: time}
+		return writer{
+			size: func(root *tree.Inode, free int64) (int64, error) { return fat.Size(root, free, opt) },
+			write: func(ctx context.Context, root *tree.Inode, start, size int64) ([]disk.Extent, error) {
+				opt := opt
+				opt.HiddenSectors = uint32(start / l.SectorSize)
+				return fat.Write(ctx, root, size, opt)
+			},
+		}, nil
+	}
+	uuid, err := partition.ParseGUID(p.uuid)
+	if err != nil {
+		return writer{}, err
+	}
+	switch f.Type {
+	case layouts.XFS:
+		opt := xfs.Options{UUID: uuid, Label: f.Label, Time: time, AGCount: int64(f.AGCount), SectorSize: l.SectorSize}
+		return writer{
 			size: func(root *tree.Inode, free int64) (int64, error) { return xfs.Size(root, free, opt) },
-			write: func(ctx context.Context, root *tree.Inode, size int64) ([]disk.Extent, error) {
+			write: func(ctx context.Context, root *tree.Inode, _, size int64) ([]disk.Extent, error) {
 				return xfs.Write(ctx, root, size, opt)
 			},
+		}, nil
+	case layouts.Ext4:
+		opt := ext4.Options{UUID: uuid, HashSeed: id.guid(p.key + " hash seed"), Label: f.Label, Time: time, Verity: f.Verity}
+		if p.Role() == layouts.RoleRoot {
+			opt.BytesPerInode = bytesPerInode
 		}
+		return writer{
+			size: func(root *tree.Inode, free int64) (int64, error) { return ext4.Size(root, free, opt) },
+			write: func(ctx context.Context, root *tree.Inode, _, size int64) ([]disk.Extent, error) {
+				return ext4.Write(ctx, root, size, opt)
+			},
+		}, nil
 	}
-	opt := ext4.Options{UUID: uuid, HashSeed: id.guid("root hash seed"), Label: "root", Time: time, Verity: true, BytesPerInode: bytesPerInode}
-	return rootWriter{
-		size: func(root *tree.Inode, free int64) (int64, error) { return ext4.Size(root, free, opt) },
-		write: func(ctx context.Context, root *tree.Inode, size int64) ([]disk.Extent, error) {
-			return ext4.Write(ctx, root, size, opt)
-		},
-	}
+	return writer{}, fault.New(fault.Unsupported, fmt.Errorf("file system %s: imgbuild writes ext4, xfs and vfat so far", f.Type), "")
 }

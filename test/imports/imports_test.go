@@ -24,6 +24,7 @@ func ranks() []string {
 	return []string{
 		"cmd/imgbuild",
 		"pipeline",
+		"layouts",
 		"blueprints",
 		"formats/ova formats/gce formats/bmap",
 		"formats/raw formats/qcow2 formats/vmdk formats/vhd formats/vhdx formats/vdi formats/compressed",
