@@ -112,7 +112,7 @@ func (b *builder) parent(path string) (*tree.Inode, error) {
 			next := i.Child(name)
 			if next == nil {
 				if b.made++; b.made > b.maxImplied {
-					return nil, limitError("more than %d directories without an entry", b.maxImplied)
+					return nil, limitError("entries", "more than %d directories without an entry", b.maxImplied)
 				}
 				next = tree.NewDir(0o755)
 				b.implied[next] = true

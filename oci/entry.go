@@ -68,17 +68,30 @@ var modes = map[tar.Type]uint32{
 	tar.TypeChar: tree.TypeChar, tar.TypeBlock: tree.TypeBlock, tar.TypeFIFO: tree.TypeFIFO,
 }
 
+// cost is what the entry counts against the limit of metadata, in bytes.
+func (e *entry) cost() int64 {
+	n := len(e.path)
+	if e.extra != nil {
+		n += len(e.extra.target) + len(e.extra.data)*48
+	}
+	if e.inode != nil {
+		n += len(e.inode.Target)
+		for _, x := range e.inode.Xattrs {
+			n += len(x.Name) + len(x.Value)
+		}
+	}
+	return int64(n)
+}
+
 // newEntry checks a header and makes the entry of it. Content has its size but
-// cannot be read before [bind]. cost is what it counts against the limit of
-// metadata.
-func newEntry(h *tar.Header, s *slab) (e entry, cost int64, err error) {
+// cannot be read before [bind].
+func newEntry(h *tar.Header, s *slab) (e entry, err error) {
 	if e.path, err = cleanPath(h.Name); err != nil {
-		return e, 0, fmt.Errorf("entry %s: %w", clip(h.Name), err)
+		return e, fmt.Errorf("entry %s: %w", clip(h.Name), err)
 	}
-	wrap := func(err error) (entry, int64, error) {
-		return entry{}, 0, fmt.Errorf("entry %s: %w", clip("/"+e.path), err)
+	wrap := func(err error) (entry, error) {
+		return entry{}, fmt.Errorf("entry %s: %w", clip("/"+e.path), err)
 	}
-	cost = int64(len(e.path)) + int64(len(h.Linkname))
 	if h.Type == tar.TypeHard {
 		target, err := cleanPath(h.Linkname)
 		if err != nil {
@@ -88,7 +101,7 @@ func newEntry(h *tar.Header, s *slab) (e entry, cost int64, err error) {
 			return wrap(fmt.Errorf("hard link to %s: the root is a directory", clip("/"+target)))
 		}
 		e.extra = &extra{target: target}
-		return e, cost, nil
+		return e, nil
 	}
 	if e.path == "" && h.Type != tar.TypeDir {
 		return wrap(errors.New("the root is not a directory"))
@@ -114,15 +127,13 @@ func newEntry(h *tar.Header, s *slab) (e entry, cost int64, err error) {
 		i.Content = content.NewRef(pending{}, h.Offset, h.Size)
 		if h.Sparse {
 			e.extra = &extra{sparse: true, data: slices.Clone(h.Data)}
-			cost += int64(len(h.Data)) * 48
 		}
 	}
-	n, err := setXattrs(i, h.Xattrs)
-	if err != nil {
+	if err := setXattrs(i, h.Xattrs); err != nil {
 		return wrap(err)
 	}
 	e.inode = i
-	return e, cost + n, nil
+	return e, nil
 }
 
 func setOwner(i *tree.Inode, h *tar.Header) error {
@@ -137,23 +148,22 @@ func setOwner(i *tree.Inode, h *tar.Header) error {
 	return nil
 }
 
-func setXattrs(i *tree.Inode, list []tar.Xattr) (cost int64, err error) {
+func setXattrs(i *tree.Inode, list []tar.Xattr) error {
 	if len(list) == 0 {
-		return 0, nil
+		return nil
 	}
 	i.Xattrs = make([]tree.Xattr, len(list))
 	for k, x := range list {
 		if len(x.Name) > maxXattrName || strings.ContainsRune(x.Name, 0) {
-			return 0, fmt.Errorf("invalid extended attribute %s", clip(x.Name))
+			return fmt.Errorf("invalid extended attribute %s", clip(x.Name))
 		}
 		if len(x.Value) > maxXattrValue {
-			return 0, fmt.Errorf("extended attribute %s has %d bytes, more than %d", clip(x.Name), len(x.Value), maxXattrValue)
+			return fmt.Errorf("extended attribute %s has %d bytes, more than %d", clip(x.Name), len(x.Value), maxXattrValue)
 		}
 		i.Xattrs[k] = tree.Xattr{Name: x.Name, Value: x.Value}
-		cost += int64(len(x.Name) + len(x.Value))
 	}
 	slices.SortFunc(i.Xattrs, func(a, b tree.Xattr) int { return cmp.Compare(a.Name, b.Name) })
-	return cost, nil
+	return nil
 }
 
 func checkTarget(target string) error {

@@ -218,7 +218,7 @@ func (s *layerReader) next() ([]byte, error) {
 		return nil, err
 	}
 	if s.size += int64(len(b)); s.size > s.limit {
-		return nil, limitError("%d bytes unpack to more than %d", s.info.Size, s.limit)
+		return nil, limitError(s.u.budget.layerLimit(s.limit), "%d bytes unpack to more than %d", s.info.Size, s.limit)
 	}
 	s.diff.Write(b)
 	if _, err := s.w.Write(b); err != nil {
@@ -257,13 +257,13 @@ func (s *layerReader) parse(r *tar.Reader) error {
 			return err
 		}
 		if len(s.entries) == limits.Entries {
-			return limitError("more than %d entries", limits.Entries)
+			return limitError("entries", "more than %d entries", limits.Entries)
 		}
-		e, cost, err := newEntry(h, &s.alloc)
+		e, err := newEntry(h, &s.alloc)
 		if err != nil {
 			return err
 		}
-		if err := s.u.budget.addMetadata(cost); err != nil {
+		if err := s.u.budget.addEntry(&e); err != nil {
 			return err
 		}
 		if h.Sparse {

@@ -108,7 +108,7 @@ func (i *Image) Unpack(ctx context.Context, opt UnpackOptions) ([]*Layer, error)
 	u := &unpacker{img: i, opt: opt}
 	u.budget.limits = opt.Limits.withDefaults()
 	if len(i.Layers) > u.budget.limits.Layers {
-		return nil, fmt.Errorf("image %s: %w", i.Reference, limitError("%d layers, more than %d", len(i.Layers), u.budget.limits.Layers))
+		return nil, fmt.Errorf("image %s: %w", i.Reference, limitError("layers", "%d layers, more than %d", len(i.Layers), u.budget.limits.Layers))
 	}
 	u.temp = opt.TempDir
 	if opt.Cache == nil {
@@ -297,7 +297,12 @@ func (u *unpacker) reuse(ctx context.Context, k int, c *cachedLayer) (*Layer, er
 		return nil, err
 	}
 	if len(c.record.entries) > u.budget.limits.Entries {
-		return nil, limitError("more than %d entries", u.budget.limits.Entries)
+		return nil, limitError("entries", "more than %d entries", u.budget.limits.Entries)
+	}
+	for k := range c.record.entries {
+		if err := u.budget.addEntry(&c.record.entries[k]); err != nil {
+			return nil, err
+		}
 	}
 	l, err := u.finish(ctx, k, c.record.entries, c.spool)
 	if err != nil {

@@ -389,10 +389,11 @@ func TestLimits(t *testing.T) {
 		"entries":  {Limits{Entries: 1}, "more than 1 entries"},
 		"metadata": {Limits{Metadata: 3}, "more than 3 bytes"},
 		"layers":   {Limits{Layers: -1}, "1 layers, more than"},
+		"path":     {Limits{Path: 4}, "limit exceeded: a path of 5 bytes, more than 4"},
 	} {
 		_, err := unpackPart(t, part{plain: plain, blob: blob}, UnpackOptions{Limits: c.limits})
 		wantFault(t, err, fault.BadImage, c.text)
-		if !errors.Is(err, errLimit) {
+		if !errors.Is(err, errLimit) || fault.HintOf(err) == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -40,11 +40,20 @@ func createArtefact(path string) (*artefact, error) {
 }
 
 // open creates the temporary file. Unlike os.CreateTemp it leaves the mode to
-// the umask, as any program that creates a file for its user does.
+// the umask, as any program that creates a file for its user does. What a killed
+// build left under the same name is taken out of the way.
 func (a *artefact) open(dir string) (err error) {
 	for n := range 1000 {
 		a.temp = filepath.Join(dir, fmt.Sprintf(".%s.%d.part", filepath.Base(a.path), n))
 		a.file, err = os.OpenFile(a.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		if errors.Is(err, fs.ErrExist) && removeAbandoned(a.temp) {
+			a.file, err = os.OpenFile(a.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		}
+		if err == nil && !markInUse(a.file) {
+			// Another build took it for abandoned in the moment before.
+			a.file.Close()
+			err = fs.ErrExist
+		}
 		if !errors.Is(err, fs.ErrExist) {
 			break
 		}

@@ -39,7 +39,7 @@ func pull(ctx context.Context, o *Options, p Progress) (_ *source, err error) {
 func open(ctx context.Context, o *Options, p Progress) (s *source, unpack oci.UnpackOptions, err error) {
 	p.Stage("resolve "+o.Image.String(), 0)
 	s = &source{}
-	unpack = oci.UnpackOptions{TempDir: o.TempDir, FileHash: ostree.FileHash, LinkHash: ostree.LinkSum, HashID: "ostree"}
+	unpack = oci.UnpackOptions{TempDir: o.TempDir, FileHash: ostree.FileHash, LinkHash: ostree.LinkSum, HashID: "ostree", Limits: o.Limits}
 	if !o.NoCache {
 		if unpack.Cache, err = oci.OpenCache(o.Cache); err != nil {
 			return nil, unpack, outputError(err)

@@ -23,7 +23,7 @@ import (
 
 // flags are those of build and plan, as typed.
 type flags struct {
-	types, kargs, kargDelete, configs                 []string
+	types, kargs, kargDelete, configs, limits         []string
 	output, rootfs, arch, chown, progress, cache      string
 	target, stateroot, seed, compression, authfile    string
 	size, rootSize, freeSpace, vhdSubformat, compress string
@@ -120,6 +120,7 @@ func (f *flags) registerSource(s *pflag.FlagSet) {
 	s.BoolVar(&f.noCache, "no-cache", false, "keep nothing between builds")
 	s.BoolVar(&f.tlsVerify, "tls-verify", true, "verify the registry's certificate; false also allows plain HTTP")
 	s.StringVar(&f.authfile, "authfile", "", "registry credentials (default: where Podman and Docker keep them)")
+	s.StringArrayVar(&f.limits, "limit", nil, "NAME=N: what an image may cost at most; "+limitHelp()+"; may be repeated")
 	s.StringVar(&f.progress, "progress", "auto", "auto, verbose, term or debug")
 }
 
@@ -200,6 +201,9 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 		}
 	}
 	if err := f.sizes(&o.Sizes); err != nil {
+		return nil, err
+	}
+	if err := parseLimits(f.limits, &o.Limits); err != nil {
 		return nil, err
 	}
 	if f.chown != "" {

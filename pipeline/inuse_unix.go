@@ -1,0 +1,48 @@
+//go:build unix
+
+package pipeline
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// markInUse locks a new file for as long as it is open, which tells other builds
+// that it is not abandoned. It returns false when one of them has already removed
+// the file. Where the file system has no locks nothing is ever removed.
+func markInUse(f *os.File) bool {
+	if errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		return false
+	}
+	opened, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(f.Name())
+	return err == nil && os.SameFile(opened, named)
+}
+
+// removeAbandoned removes a temporary file that nobody writes any more, and
+// reports whether it did.
+func removeAbandoned(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return false
+	}
+	// The name may have gone to another build since.
+	opened, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(path)
+	return err == nil && os.SameFile(opened, named) && os.Remove(path) == nil
+}
