@@ -29,8 +29,9 @@ type Image struct {
 	OSRelease map[string]string // of usr/lib/os-release, else etc/os-release
 
 	Composefs     ComposefsMode
-	RootTransient bool // root.transient or root.transient-ro of prepare-root.conf
-	EtcTransient  bool // etc.transient: what a deployment holds in /etc is not seen
+	ComposefsKeys string // path of the public keys of a signed image, in the initramfs
+	RootTransient bool   // root.transient or root.transient-ro of prepare-root.conf
+	EtcTransient  bool   // etc.transient: what a deployment holds in /etc is not seen
 
 	SELinuxType      string // SELINUXTYPE, or "" where nothing is to be labelled
 	SELinuxEnforcing bool

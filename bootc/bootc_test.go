@@ -75,7 +75,7 @@ func TestInspectMinimal(t *testing.T) {
 	want := &Image{
 		Install:   InstallConfig{Block: []string{"direct"}, Stateroot: "default"},
 		OSRelease: files{"ID": "test", "PRETTY_NAME": "Test OS 1"},
-		Composefs: ComposefsYes,
+		Composefs: ComposefsYes, ComposefsKeys: "/etc/ostree/initramfs-root-binding.key",
 	}
 	if d := cmp.Diff(want, image); d != "" {
 		t.Error(d)
@@ -94,7 +94,7 @@ func fullImage() files {
 		"usr/lib/modules/latest":                            "-> 6.1",
 		"usr/lib/os-release":                                "-> ../../etc/os-release",
 		"etc/os-release":                                    "ID=etc",
-		"etc/ostree/prepare-root.conf":                      "[composefs]\nenabled=signed\n[root]\ntransient-ro=1\n[etc]\ntransient=true\n",
+		"etc/ostree/prepare-root.conf":                      "[composefs]\nenabled=signed\nkeypath=/etc/keys\n[root]\ntransient-ro=1\n[etc]\ntransient=true\n",
 		"etc/selinux/config":                                "# comment\nSELINUX=Enforcing\nSELINUXTYPE= targeted \n",
 		"etc/selinux/targeted/contexts/files/file_contexts": "/.* x\n",
 		"etc/bootc/install/50-x.toml":                       "[install]\nkargs=[\"etc=1\"]\n",
@@ -145,6 +145,7 @@ func TestInspectFull(t *testing.T) {
 				Kargs:            []string{"a=1", "b", `c="x y"`, "d"},
 				OSRelease:        files{"ID": "etc"},
 				Composefs:        ComposefsSigned,
+				ComposefsKeys:    "/etc/keys",
 				RootTransient:    true,
 				EtcTransient:     true,
 				SELinuxType:      "targeted",

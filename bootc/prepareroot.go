@@ -16,6 +16,10 @@ const (
 
 const prepareRootPath = "ostree/prepare-root.conf"
 
+// bindingKeyPath is where ostree-prepare-root looks for public keys unless
+// composefs.keypath names another place.
+const bindingKeyPath = "/etc/ostree/initramfs-root-binding.key"
+
 // prepareRoot reads the configuration of ostree-prepare-root. The boot itself
 // goes by the copy in the initramfs.
 func (r *reader) prepareRoot(image *Image) error {
@@ -38,6 +42,10 @@ func (image *Image) parsePrepareRoot(p, content string) error {
 	}
 	if image.Composefs, err = parseComposefsMode(kf); err != nil {
 		return bad(fmt.Errorf("%s: %w", p, err), "")
+	}
+	image.ComposefsKeys = kf[[2]string{"composefs", "keypath"}]
+	if image.ComposefsKeys == "" {
+		image.ComposefsKeys = bindingKeyPath
 	}
 	transientRO := false
 	for _, b := range []struct {

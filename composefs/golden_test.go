@@ -8,7 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"imgbuild/content"
 	"imgbuild/fault"
+	"imgbuild/fsverity"
 	"imgbuild/tree"
 )
 
@@ -53,11 +55,11 @@ func TestGolden(t *testing.T) {
 func goldenLine(t *testing.T, name string, generic, ostree []byte) string {
 	second, verity := "-", "-"
 	if ostree != nil {
-		sum, err := FSVerity(strings.NewReader(string(ostree)), int64(len(ostree)))
+		m, err := fsverity.Of(t.Context(), content.Bytes(ostree))
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, verity = fmt.Sprintf("%x", sha256.Sum256(ostree)), fmt.Sprintf("%x", sum)
+		second, verity = fmt.Sprintf("%x", sha256.Sum256(ostree)), fmt.Sprintf("%x", m.Digest())
 	}
 	return fmt.Sprintf("%x %s %s %s", sha256.Sum256(generic), second, verity, name)
 }

@@ -3,7 +3,6 @@ package composefs
 import (
 	"bytes"
 	"encoding/hex"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,23 +178,5 @@ func TestFsck(t *testing.T) {
 				t.Error(out)
 			}
 		})
-	}
-}
-
-func TestMeasureFile(t *testing.T) {
-	need(t, "composefs-info")
-	for _, size := range veritySizes {
-		if size == 0 {
-			continue // composefs-info does not have the kernel's special case; images record no digest of an empty file
-		}
-		data := verityData(size)
-		got, err := FSVerity(bytes.NewReader(data), int64(size))
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := strings.TrimSpace(run(t, "composefs-info", "measure-file", writeFile(t, data)))
-		if fmt.Sprintf("%x", got) != want {
-			t.Errorf("%d bytes: %x, want %s", size, got, want)
-		}
 	}
 }

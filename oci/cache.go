@@ -25,6 +25,7 @@ import (
 //	blobs/sha256/HEX   blobs, manifests and configs of registries
 //	spools/HEX.tar     plain layers by their diff_id
 //	spools/HEX.idx     what is in them, see record
+//	spools/HEX.dat     what was computed from layers, see OpenDerived
 //	tmp/               files that are not complete yet
 //
 // Several processes may use it at once: files get their name when they are

@@ -1,9 +1,11 @@
 package ostree
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"imgbuild/content"
@@ -46,8 +48,25 @@ func (r *Repo) DirMeta(sum tree.Sum) []byte { return r.objects[objectName{sum, t
 // Commit returns the serialized commit object, or nil.
 func (r *Repo) Commit(sum tree.Sum) []byte { return r.objects[objectName{sum, typeCommit}] }
 
+// CommitMeta returns the detached metadata of a commit, a serialized a{sv}, or
+// nil.
+func (r *Repo) CommitMeta(sum tree.Sum) []byte { return r.objects[objectName{sum, typeCommitMeta}] }
+
 // Files returns the number of file objects.
 func (r *Repo) Files() int { return len(r.files) }
+
+// RegularFiles returns the file objects that are regular files, ascending by
+// checksum. They must not be modified.
+func (r *Repo) RegularFiles() []*tree.Inode {
+	list := make([]*tree.Inode, 0, len(r.files))
+	for _, i := range r.files {
+		if i.IsFile() {
+			list = append(list, i)
+		}
+	}
+	slices.SortFunc(list, func(a, b *tree.Inode) int { return bytes.Compare(a.Object[:], b.Object[:]) })
+	return list
+}
 
 // maxDepth bounds the nesting of directories: a path of PATH_MAX bytes cannot
 // have more components.

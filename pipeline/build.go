@@ -79,7 +79,7 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	if err != nil {
 		return nil, err
 	}
-	d, err := deploy(s, sys, o, id, p)
+	d, err := deploy(ctx, s, sys, o, id, p)
 	if err != nil {
 		return nil, badImage(err, o)
 	}

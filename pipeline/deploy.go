@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -30,11 +31,13 @@ type disks struct {
 	parts     []planned // of the layout
 	diskID    partition.GUID
 	time      int64
+
+	composefsDigest string // of .ostree.cfs, in hex; "" without fs-verity
 }
 
 // deploy makes the disk trees: an ostree repository with the image in it, its
 // deployment, and the boot loader.
-func deploy(s *source, sys *system, o *Options, id identity, p Progress) (*disks, error) {
+func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity, p Progress) (*disks, error) {
 	p.Stage("deploy", 0)
 	d := &disks{stateroot: o.Stateroot}
 	if d.stateroot == "" {
@@ -70,6 +73,11 @@ func deploy(s *source, sys *system, o *Options, id identity, p Progress) (*disks
 	if err := d.plan(l, id); err != nil {
 		return nil, err
 	}
+	if needsVerity(sys.facts) {
+		if err := checkVerityRoot(d.part(layouts.RoleRoot).FS.Type, sys.facts.Composefs); err != nil {
+			return nil, err
+		}
+	}
 	if bootable {
 		if d.boot, err = d.installBootloader(sys, o, d.coreLBA()); err != nil {
 			return nil, err
@@ -78,10 +86,21 @@ func deploy(s *source, sys *system, o *Options, id identity, p Progress) (*disks
 	if err := d.importImage(s, sys, target); err != nil {
 		return nil, err
 	}
-	if err := d.install(s, sys, o, target); err != nil {
+	var objects verityObjects // nil without fs-verity
+	if needsVerity(sys.facts) {
+		if objects, err = measureObjects(ctx, s, sys, o, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.install(s, sys, o, target, objects); err != nil {
 		return nil, err
 	}
 	labelDisk(d, sys.labels)
+	if objects != nil {
+		if err := d.protect(ctx, objects); err != nil {
+			return nil, err
+		}
+	}
 	return d, nil
 }
 
@@ -118,12 +137,17 @@ func (d *disks) importImage(s *source, sys *system, t target) (err error) {
 }
 
 // install deploys the commit and adds what bootc adds to a deployment.
-func (d *disks) install(s *source, sys *system, o *Options, t target) error {
+func (d *disks) install(s *source, sys *system, o *Options, t target, objects verityObjects) error {
 	k := sys.facts.Kernel
 	d.kargs = d.kernelArguments(sys.facts, o)
-	cfs, err := composefs.Ostree(sys.merged, composefs.Options{})
+	cfs, err := composefs.Ostree(sys.merged, composefs.Options{Digest: objects.digest()})
 	if err != nil {
 		return fmt.Errorf("composefs image: %w", err)
+	}
+	if sys.facts.Composefs == bootc.ComposefsSigned {
+		if err := sys.checkSigned(cfs); err != nil {
+			return err
+		}
 	}
 	options := &ostree.DeployOptions{
 		Stateroot: d.stateroot, Commit: d.commit, Tree: sys.merged, Origin: t.origin,
@@ -131,7 +155,7 @@ func (d *disks) install(s *source, sys *system, o *Options, t target) error {
 		KernelVersion: k.Version, Vmlinuz: k.Vmlinuz, Initramfs: k.Initramfs,
 		DeviceTree: k.DeviceTree, HMAC: k.HMAC, Aboot: k.Aboot,
 		Composefs: cfs, SeparateBoot: d.part(layouts.RoleBoot) != nil, Time: d.time,
-		RepoConfig: ostree.Config{Bootloader: "none", BLSAppendExceptDefault: sys.facts.Install.BLSAppendExceptDefault},
+		RepoConfig: ostree.Config{Bootloader: "none", BLSAppendExceptDefault: sys.facts.Install.BLSAppendExceptDefault, FSVerity: objects != nil},
 	}
 	if d.boot != nil {
 		options.RepoConfig.Bootloader = d.boot.RepoBootloader

@@ -103,7 +103,7 @@ func encapsulatedSystem(t *testing.T, spec *image.Spec) (*source, *system, *disk
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := deploy(s, sys, o, id, Silent{})
+	d, err := deploy(context.Background(), s, sys, o, id, Silent{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,20 +13,23 @@ import (
 // Plan says what a build makes. Its JSON form is what `imgbuild plan` prints
 // and what is left beside the artefacts as manifest-TYPES.json.
 type Plan struct {
-	Tool        string    `json:"tool"`
-	Image       PlanImage `json:"image"`
-	Target      string    `json:"target"` // container-image-reference of the origin
-	Stateroot   string    `json:"stateroot"`
-	Commit      string    `json:"commit"` // checksum of the deployed ostree commit
-	Refs        []string  `json:"refs"`
-	Kernel      string    `json:"kernel"`
-	Kargs       []string  `json:"kargs"` // without ostree=
-	Composefs   string    `json:"composefs"`
-	SELinux     string    `json:"selinux,omitempty"` // policy type the disk is labelled by
-	Bootloaders []string  `json:"bootloaders"`
-	Disk        PlanDisk  `json:"disk"`
-	Artefacts   []string  `json:"artefacts"` // paths below the output directory
-	Warnings    []string  `json:"warnings,omitempty"`
+	Tool      string    `json:"tool"`
+	Image     PlanImage `json:"image"`
+	Target    string    `json:"target"` // container-image-reference of the origin
+	Stateroot string    `json:"stateroot"`
+	Commit    string    `json:"commit"` // checksum of the deployed ostree commit
+	Refs      []string  `json:"refs"`
+	Kernel    string    `json:"kernel"`
+	Kargs     []string  `json:"kargs"` // without ostree=
+	Composefs string    `json:"composefs"`
+	// ComposefsDigest is the fs-verity digest of the composefs image, where the
+	// disk has fs-verity.
+	ComposefsDigest string   `json:"composefs_digest,omitempty"`
+	SELinux         string   `json:"selinux,omitempty"` // policy type the disk is labelled by
+	Bootloaders     []string `json:"bootloaders"`
+	Disk            PlanDisk `json:"disk"`
+	Artefacts       []string `json:"artefacts"` // paths below the output directory
+	Warnings        []string `json:"warnings,omitempty"`
 }
 
 // PlanImage is the image a disk is made of.
@@ -80,7 +83,7 @@ func describe(s *source, sys *system, d *disks, l *layout, o *Options) *Plan {
 			Version: s.image.Labels["org.opencontainers.image.version"], OS: title(sys.facts),
 		},
 		Target: d.origin, Stateroot: d.stateroot, Commit: ostree.Hex(d.commit), Refs: d.refs,
-		Kernel: sys.facts.Kernel.Version, Kargs: d.kargs, Composefs: string(sys.facts.Composefs),
+		Kernel: sys.facts.Kernel.Version, Kargs: d.kargs, Composefs: string(sys.facts.Composefs), ComposefsDigest: d.composefsDigest,
 		Bootloaders: []string{},
 		Disk:        PlanDisk{Table: string(d.layout.Table), ID: d.diskID.String(), Size: l.size, SectorSize: int(d.layout.SectorSize)},
 	}

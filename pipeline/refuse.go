@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"imgbuild/bootc"
 	"imgbuild/fault"
 	"imgbuild/tree"
 )
@@ -20,10 +19,8 @@ func (sys *system) refusals(o *Options) []error {
 	refuse := func(hint, format string, args ...any) {
 		list = append(list, fault.New(fault.Unsupported, fmt.Errorf(format, args...), hint))
 	}
-	switch m := sys.facts.Composefs; m {
-	case bootc.ComposefsVerity, bootc.ComposefsSigned:
-		refuse("enabled = yes in prepare-root.conf, in the image and its initramfs, works",
-			"prepare-root.conf asks for composefs with fs-verity (enabled = %s), which imgbuild does not write yet", m)
+	if needsVerity(sys.facts) {
+		list = append(list, sys.verityRefusals(o)...)
 	}
 	for _, p := range diskYAML {
 		if tree.Lookup(sys.merged, p) != nil {

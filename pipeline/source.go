@@ -14,7 +14,9 @@ import (
 type source struct {
 	image  *oci.Image
 	layers []*oci.Layer
-	base   int // how many of the layers are an encapsulated commit
+	base   int        // how many of the layers are an encapsulated commit
+	cache  *oci.Cache // nil without one
+	closes []func()   // what else close has to do
 }
 
 // pull opens the image, checks what can be checked without its layers, and
@@ -44,6 +46,7 @@ func open(ctx context.Context, o *Options, p Progress) (s *source, unpack oci.Un
 		if unpack.Cache, err = oci.OpenCache(o.Cache); err != nil {
 			return nil, unpack, outputError(err)
 		}
+		s.cache = unpack.Cache
 	}
 	s.image, err = oci.Open(ctx, o.Image, oci.Options{
 		Arch: o.Arch, Insecure: o.Insecure, AuthFile: o.AuthFile, Getenv: o.Getenv, Home: o.Home,
@@ -89,6 +92,10 @@ func baseLayers(image *oci.Image) (int, error) {
 
 // close gives back what the source holds on the host.
 func (s *source) close() {
+	for _, fn := range s.closes {
+		fn()
+	}
+	s.closes = nil
 	if s.image != nil {
 		s.image.Close()
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"imgbuild/content"
+	"imgbuild/fsverity"
 )
 
 // File types and permission bits of Inode.Mode, as in <sys/stat.h>.
@@ -57,6 +58,10 @@ type Inode struct {
 	// files and symbolic links), or zero where it is not known. It covers
 	// mode, owner, xattrs and content.
 	Object Sum
+	// Verity is what fs-verity keeps of a regular file, or nil where the file is
+	// not protected. It is of the inode, not of the content: a file system that
+	// cannot hold it refuses the inode.
+	Verity *fsverity.Metadata
 
 	dir *directory
 }
@@ -92,9 +97,11 @@ func (i *Inode) IsFile() bool { return i.Type() == TypeFile }
 func (i *Inode) IsLink() bool { return i.Type() == TypeLink }
 
 // Copy returns a new inode with the metadata and content of i. A copied
-// directory is empty.
+// directory is empty, and as on any file system a copy is not protected by
+// fs-verity.
 func (i *Inode) Copy() *Inode {
 	c := *i
+	c.Verity = nil
 	c.Xattrs = slices.Clone(i.Xattrs)
 	if i.IsDir() {
 		c.dir = &directory{}

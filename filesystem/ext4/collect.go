@@ -40,6 +40,7 @@ type collection struct {
 	early       uint64       // blocks of the row that come before the journal
 	xattrBlocks []uint64     // indices in the row
 	dataBlocks  uint64       // of all regular files, without holes
+	verity      packedBlocks // descriptors of fs-verity, one a file that has it
 }
 
 // inodes returns the number of inodes in use, the reserved ones included.
@@ -204,6 +205,11 @@ func (c *collector) describe(index uint32, i *tree.Inode) error {
 		}
 		for _, n := range filesystem.DataBlocks(i.Content, blockShift) {
 			c.dataBlocks += n
+		}
+		if i.Verity != nil {
+			if err := c.addVerity(i); err != nil {
+				return err
+			}
 		}
 	case tree.TypeDir, tree.TypeFIFO, tree.TypeSock:
 	case tree.TypeChar, tree.TypeBlock:

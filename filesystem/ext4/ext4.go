@@ -5,8 +5,8 @@
 // same bytes. Written are blocks of 4 KiB, inodes of 256 bytes and the features
 // has_journal, ext_attr, resize_inode, dir_index, filetype, extent, 64bit,
 // flex_bg, sparse_super, large_file, huge_file, dir_nlink, extra_isize,
-// metadata_csum and, when asked for, verity: what Linux 4.18 and GRUB 2.06
-// read. Not written are inline data, attributes in inodes of their own,
+// metadata_csum and, when asked for or needed, verity: what Linux 4.18 (5.4
+// for verity) and GRUB 2.06 read. Not written are inline data, attributes in inodes of their own,
 // quotas, encryption, case folding, bigalloc, meta_bg and the orphan file.
 //
 // The file system is clean and its journal empty. Files are laid out in the
@@ -35,7 +35,7 @@ type Options struct {
 	Time     int64    // seconds since 1970: when the file system was made, written and checked last
 
 	// Verity sets the verity feature, as mke2fs -O verity: files can be
-	// protected with fs-verity.
+	// protected with fs-verity. It is set as well where files of the tree are.
 	Verity bool
 
 	// BytesPerInode makes room for one file for so many bytes of the file
@@ -97,7 +97,7 @@ func (o *Options) validate() error {
 // names the path of a file that ext4 cannot hold: larger than 16 TiB less one
 // block, extended attributes of more than about 4 KiB or of an unknown name
 // space, an invalid access control list or symbolic link, one directory in two
-// places.
+// places, fs-verity metadata of another content.
 func Write(ctx context.Context, root *tree.Inode, size int64, opt Options) ([]disk.Extent, error) {
 	if err := opt.validate(); err != nil {
 		return nil, fault.New(fault.Usage, fmt.Errorf("ext4: %w", err), "")

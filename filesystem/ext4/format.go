@@ -101,6 +101,7 @@ const (
 	flagImmutable inodeFlag = 0x10
 	flagIndex     inodeFlag = 0x1000
 	flagExtents   inodeFlag = 0x80000
+	flagVerity    inodeFlag = 0x100000
 )
 
 // typeChecksum is EXT4_FT_DIR_CSUM, the file type of the tail of a block.

@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"imgbuild/content"
 	"imgbuild/disk"
 	"imgbuild/filesystem"
 )
@@ -128,6 +129,7 @@ func (l *layout) placeFiles() error {
 	l.extents = make([]extent, 0, len(l.nodes))
 	l.counts = make([]uint32, len(l.nodes))
 	l.fileData = make([]disk.Extent, 0, len(l.nodes))
+	protected := uint64(0) // files with fs-verity so far
 	for i := range l.nodes {
 		n := &l.nodes[i]
 		first := len(l.extents)
@@ -135,9 +137,15 @@ func (l *layout) placeFiles() error {
 		case n.inode == nil:
 		case n.inode.IsFile():
 			for start, count := range filesystem.DataBlocks(n.inode.Content, blockShift) {
-				if !l.placeData(n, first, run{start, count}) {
+				if !l.placeData(n.inode.Content, 0, first, run{start, count}) {
 					return errTooSmall
 				}
+			}
+			if n.inode.Verity != nil {
+				if !l.placeVerity(n.inode.Verity, protected, first) {
+					return errTooSmall
+				}
+				protected++
 			}
 		default:
 			for done := uint64(0); done < n.blocks; {
@@ -151,16 +159,15 @@ func (l *layout) placeFiles() error {
 	return nil
 }
 
-// placeData places a run of blocks of a file, whose extents are those from
-// index first on.
-func (l *layout) placeData(n *node, first int, data run) bool {
-	c := n.inode.Content
+// placeData places a run of blocks of c, which begins at the block base of a
+// file whose extents are those from index first on.
+func (l *layout) placeData(c content.Ref, base uint64, first int, data run) bool {
 	for data.n > 0 {
 		r := l.space.take(data.n)
 		if r.n == 0 {
 			return false
 		}
-		l.extents = appendExtents(l.extents, first, data.start, r.start, r.n)
+		l.extents = appendExtents(l.extents, first, base+data.start, r.start, r.n)
 		off := int64(data.start) << blockShift
 		size := min(int64(r.n)<<blockShift, c.Size()-off)
 		l.fileData = append(l.fileData, disk.Extent{Off: int64(r.start) << blockShift, Data: c.Slice(off, size)})

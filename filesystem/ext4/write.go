@@ -132,6 +132,9 @@ func (w *writer) nodeInode(i int, extents []extent) *diskInode {
 		return d
 	case tree.TypeFile:
 		d.size = uint64(t.Content.Size())
+		if t.Verity != nil {
+			d.flags |= flagVerity
+		}
 	case tree.TypeDir:
 		d.size = n.blocks << blockShift
 		if n.indexed {
@@ -276,7 +279,7 @@ func (w *writer) superblocks() {
 		label:    w.opt.Label,
 		time:     w.opt.Time,
 	}
-	if w.opt.Verity {
+	if w.opt.Verity || w.verity.len() > 0 {
 		s.roCompat |= roCompatVerity
 	}
 	if w.resizeInode {

@@ -172,6 +172,9 @@ func (c *collector) describe(index uint32, i *tree.Inode) error {
 	}
 	switch i.Type() {
 	case tree.TypeFile:
+		if i.Verity != nil {
+			return errors.New("protected by fs-verity, which Linux does not have on XFS")
+		}
 		runs := uint64(0)
 		for _, count := range filesystem.DataBlocks(i.Content, blockShift) {
 			n.blocks += count

@@ -86,7 +86,11 @@ func TestBadImage(t *testing.T) {
 		{name: "verity", make: func(s *image.Spec) {
 			s.Remove("usr/lib/ostree")
 			s.File(1, "usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = verity\n")
-		}, code: 6, want: "verity", hint: true},
+		}, args: []string{"--rootfs", "xfs"}, code: 6, want: "fs-verity (enabled = verity), which a root file system xfs cannot hold", hint: true},
+		{name: "signed", make: func(s *image.Spec) {
+			s.Remove("usr/lib/ostree")
+			s.File(1, "usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = signed\n")
+		}, code: 6, want: "(enabled = signed), which would not boot: the signature is part of an encapsulated ostree commit", hint: true},
 		{name: "bound images", make: func(s *image.Spec) {
 			s.File(1, "usr/share/containers/systemd/app.image", "[Image]\nImage=registry.example.com/app:1\n")
 			s.Link(1, "usr/lib/bootc/bound-images.d/app.image", "../../../share/containers/systemd/app.image")

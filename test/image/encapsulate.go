@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -10,7 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"imgbuild/composefs"
 	"imgbuild/content"
+	"imgbuild/fsverity"
 	"imgbuild/ostree"
 	"imgbuild/tree"
 )
@@ -20,6 +23,8 @@ type Encapsulation struct {
 	Chunks  int  // layers of objects beside the one with the commit
 	Version int  // 0 or 1, the format of ostree-ext: where xattrs are kept
 	Shared  bool // version 1 as before 2025: equal xattrs once, with hard links
+	// Key signs the commit, which then names its composefs image.
+	Key ed25519.PrivateKey
 	// Label returns the SELinux label of a path in the commit. nil labels
 	// nothing.
 	Label func(path string, mode uint32) string
@@ -43,11 +48,21 @@ func (s *Spec) Encapsulate(opt Encapsulation) (commit string, err error) {
 	if c.Contents, c.Meta, err = e.repo.AddTree(root); err != nil {
 		return "", err
 	}
+	if opt.Key != nil {
+		digest, err := composefsDigest(root)
+		if err != nil {
+			return "", err
+		}
+		c.Metadata = []ostree.Metadata{{Key: "ostree.composefs.digest.v0", Value: ostree.Variant{Type: "ay", Data: digest[:]}}}
+	}
 	sum, err := e.repo.AddCommit(c)
 	if err != nil {
 		return "", err
 	}
 	e.object(0, sum, ".commit", string(e.repo.Commit(sum)))
+	if opt.Key != nil {
+		e.object(0, sum, ".commitmeta", signature(ed25519.Sign(opt.Key, e.repo.Commit(sum))))
+	}
 	if err := e.directory("", root, c.Contents, c.Meta); err != nil {
 		return "", err
 	}
@@ -60,6 +75,33 @@ func (s *Spec) Encapsulate(opt Encapsulation) (commit string, err error) {
 	s.base = len(base)
 	s.Labels[ostree.LabelCommit] = ostree.Hex(sum)
 	return ostree.Hex(sum), nil
+}
+
+// composefsDigest returns the fs-verity digest of the composefs image of a
+// commit's tree.
+func composefsDigest(root *tree.Inode) ([32]byte, error) {
+	image, err := composefs.Ostree(root, composefs.Options{Digest: func(i *tree.Inode) ([32]byte, bool) {
+		m, err := fsverity.Of(context.Background(), i.Content)
+		return m.Digest(), err == nil
+	}})
+	if err != nil {
+		return [32]byte{}, err
+	}
+	m, err := fsverity.Of(context.Background(), content.Bytes(image))
+	return m.Digest(), err
+}
+
+// signature serializes detached metadata with a signature of 64 bytes: a
+// GVariant a{sv} with the one key ostree.sign.ed25519 of the type aay.
+func signature(sig []byte) string {
+	const key = "ostree.sign.ed25519\x00"
+	b := []byte(key)
+	end := byte(len(b))
+	b = append(b, make([]byte, -len(b)&7)...)     // a variant is aligned to 8
+	b = append(append(b, sig...), byte(len(sig))) // the array, with the end of its element
+	b = append(b, "\x00aay"...)
+	b = append(b, end) // of the key
+	return string(append(b, byte(len(b))))
 }
 
 const (

@@ -47,6 +47,7 @@ func ranks() []string {
 		"oci",
 		"oci/internal/tar",
 		"tree",
+		"fsverity",
 		"content",
 		"toml",
 		"fault",
