@@ -4,7 +4,7 @@
 //
 // It follows the OCI image specification 1.1 (image-layout.md, image-index.md,
 // manifest.md, config.md, layer.md), the OCI distribution specification 1.1
-// (pull only) and Docker's image manifest version 2 schema 2. Of these it reads
+// (pull, and push of an image that is complete) and Docker's image manifest version 2 schema 2. Of these it reads
 //
 //   - images in a registry ("docker://"), in an image layout directory ("oci:")
 //     and in a tar of such a layout ("oci-archive:"),

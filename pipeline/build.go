@@ -5,20 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"imgbuild/disk"
 	"imgbuild/fault"
-	"imgbuild/formats/bmap"
 )
 
 // Result is what a build made.
 type Result struct {
 	Plan      *Plan
 	Artefacts []string // paths of the files, in the order of the types
+	Pushed    string   // the reference and digest of a container disk that was pushed
 }
 
 // build is a disk that is planned to the last byte, and not written yet.
@@ -42,6 +39,9 @@ func Build(ctx context.Context, o Options, p Progress) (*Result, error) {
 		return nil, err
 	}
 	defer files.discard()
+	if err := o.checkPush(ctx); err != nil {
+		return nil, err
+	}
 	b, err := prepare(ctx, &o, p)
 	if err != nil {
 		return nil, err
@@ -103,71 +103,10 @@ func badImage(err error, o *Options) error {
 	return fault.Default(fault.BadImage, fmt.Errorf("%s: %w", o.Image, err))
 }
 
-// artefacts are the files of a build.
-type artefacts struct {
-	files    []*artefact // one a type
-	bmap     *artefact   // beside a compressed raw disk, else nil
-	manifest *artefact
-}
-
-func createArtefacts(o *Options) (_ *artefacts, err error) {
-	a := &artefacts{}
-	defer func() {
-		if err != nil {
-			a.discard()
-		}
-	}()
-	for _, t := range o.Types {
-		f, err := createArtefact(filepath.Join(o.Output, o.path(t)))
-		if err != nil {
-			return nil, err
-		}
-		a.files = append(a.files, f)
-		if o.path(t) != t.path() {
-			// What is compressed is likely to be flashed by bmaptool.
-			if a.bmap, err = createArtefact(filepath.Join(o.Output, t.path()+".bmap")); err != nil {
-				return nil, err
-			}
-		}
-	}
-	a.manifest, err = createArtefact(manifestPath(o))
-	return a, err
-}
-
-func (a *artefacts) discard() {
-	if a.manifest != nil {
-		a.manifest.discard()
-	}
-	if a.bmap != nil {
-		a.bmap.discard()
-	}
-	for i := len(a.files) - 1; i >= 0; i-- {
-		a.files[i].discard()
-	}
-}
-
 // emit writes all artefacts from the one disk, side by side.
 func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progress) (*Result, error) {
-	total := int64(0)
-	for _, n := range b.image.Data(1) {
-		total += n
-	}
-	p.Stage("write "+joinTypes(o.Types), total*int64(len(o.Types)))
-	g, gctx := errgroup.WithContext(ctx)
-	for i, t := range o.Types {
-		g.Go(func() error {
-			if err := b.encode(gctx, t, files.files[i], o, p); err != nil {
-				return fmt.Errorf("%s: %w", filepath.Join(o.Output, o.path(t)), outputError(err))
-			}
-			return nil
-		})
-	}
-	all := files.files
-	if files.bmap != nil {
-		all = append(all, files.bmap)
-		g.Go(func() error { return bmap.Write(gctx, b.image, files.bmap.file, bmap.Options{}) })
-	}
-	if err := g.Wait(); err != nil {
+	e := &emission{image: b.image, id: b.id, time: b.time, arch: o.Arch, output: o.Output, types: o.Types, formats: &o.Formats}
+	if err := e.write(ctx, files, p); err != nil {
 		return nil, err
 	}
 	text, err := json.MarshalIndent(b.plan, "", "  ")
@@ -177,19 +116,12 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 	if _, err := files.manifest.file.Write(append(text, '\n')); err != nil {
 		return nil, outputError(err)
 	}
-	if err := ctx.Err(); err != nil {
+	r := &Result{Plan: b.plan}
+	if r.Artefacts, err = files.commit(ctx, o.Chown); err != nil {
 		return nil, err
 	}
-	r := &Result{Plan: b.plan}
-	for _, f := range append(all, files.manifest) {
-		if err := f.commit(o.Chown); err != nil {
-			return nil, err
-		}
-	}
-	for _, f := range files.files {
-		r.Artefacts = append(r.Artefacts, f.path)
-	}
-	return r, nil
+	r.Pushed, err = e.push(ctx, o, p)
+	return r, err
 }
 
 // deltas turns a count of bytes done into steps of progress.

@@ -11,9 +11,6 @@ import (
 
 	"imgbuild/bootc"
 	"imgbuild/fault"
-	"imgbuild/formats/compressed"
-	"imgbuild/formats/qcow2"
-	"imgbuild/formats/vhd"
 	"imgbuild/oci"
 )
 
@@ -44,15 +41,7 @@ type Options struct {
 	SkipBound  bool     // --skip-bound-images
 	Sizes      Sizes
 	Seed       string // "" derives all identifiers from the input
-	QCOW2      qcow2.Options
-	VHD        vhd.Subformat
-	Compress   *Compress // of raw disks; nil is none
-}
-
-// Compress is how raw disks are compressed.
-type Compress struct {
-	Compression compressed.Compression
-	Level       int // 0 is the default of the compression
+	Formats
 }
 
 // Sizes are the sizes asked for, in bytes; 0 is the default.
@@ -80,6 +69,8 @@ const (
 	VDI   Type = "vdi"
 	GCE   Type = "gce"
 	OVA   Type = "ova"
+	// ContainerDisk is a container image for KubeVirt.
+	ContainerDisk Type = "containerdisk"
 )
 
 // types lists what can be built, and the path below the output directory that
@@ -101,6 +92,7 @@ func types() []struct {
 		{VDI, "vdi/disk.vdi"},
 		{GCE, "gce/image.tar.gz"},
 		{OVA, "archive/image.ova"},
+		{ContainerDisk, "containerdisk/image.tar"},
 	}
 }
 
@@ -144,6 +136,9 @@ func (o *Options) validate() error {
 		o.Types = []Type{QCOW2}
 	}
 	o.Types = unique(o.Types)
+	if err := o.Formats.validate(o.Types); err != nil {
+		return err
+	}
 	switch s := o.Sizes; {
 	case s.Minimal && s.Disk != 0:
 		return usage(errors.New("size: both a number and min"), "")
@@ -173,15 +168,6 @@ func (o *Options) validate() error {
 		return usage(fmt.Errorf("stateroot %q: not a name of letters, digits, '-', '_' and '.'", s), "")
 	}
 	return nil
-}
-
-// path returns where the artefact goes below the output directory, with the
-// extension of its compression.
-func (o *Options) path(t Type) string {
-	if o.Compress != nil && (t == Raw || t == AMI) {
-		return t.path() + o.Compress.Compression.Extension()
-	}
-	return t.path()
 }
 
 // unique returns the types in the order they were asked for, each file once.

@@ -11,12 +11,12 @@ import (
 	"imgbuild/fault"
 )
 
-// artefact is an output file that is being written. It has a temporary name in
-// its own directory until it is complete.
+// artefact is an output file, or a directory of files, that is being written. It
+// has a temporary name in its own directory until it is complete.
 type artefact struct {
 	path string // the final name
 	temp string
-	file *os.File
+	file *os.File // nil for a directory
 	dirs []string // made for it, outermost first
 }
 
@@ -89,6 +89,9 @@ func (a *artefact) mkdirs(dir string) error {
 
 // commit makes the content durable and gives the file its final name.
 func (a *artefact) commit(owner *Owner) error {
+	if a.file == nil {
+		return a.commitLayout(owner)
+	}
 	if owner != nil {
 		if err := a.file.Chown(owner.UID, owner.GID); err != nil {
 			return outputError(fmt.Errorf("chown: %w", err))
@@ -121,7 +124,7 @@ func (a *artefact) discard() {
 		a.file = nil
 	}
 	if a.temp != "" {
-		os.Remove(a.temp)
+		os.RemoveAll(a.temp)
 		a.temp = ""
 	}
 	for i := len(a.dirs) - 1; i >= 0; i-- {

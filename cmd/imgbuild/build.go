@@ -14,24 +14,22 @@ import (
 
 	"imgbuild/blueprints"
 	"imgbuild/fault"
-	"imgbuild/formats/compressed"
-	"imgbuild/formats/qcow2"
-	"imgbuild/formats/vhd"
 	"imgbuild/oci"
 	"imgbuild/pipeline"
 )
 
 // flags are those of build and plan, as typed.
 type flags struct {
-	types, kargs, kargDelete, configs, limits         []string
-	output, rootfs, arch, chown, progress, cache      string
-	target, stateroot, seed, compression, authfile    string
-	size, rootSize, freeSpace, vhdSubformat, compress string
-	tlsVerify, noCache, noDefaults, selinuxOff        bool
-	sigPolicy, skipBound                              bool
-	store, rpmmd, buildContainer, payload             string
-	librepo, inVM, local                              bool
-	awsName, awsBucket, awsRegion                     string
+	formatFlags
+	kargs, kargDelete, configs, limits           []string
+	output, rootfs, arch, chown, progress, cache string
+	target, stateroot, seed, authfile            string
+	size, rootSize, freeSpace                    string
+	tlsVerify, noCache, noDefaults, selinuxOff   bool
+	sigPolicy, skipBound                         bool
+	store, rpmmd, buildContainer, payload        string
+	librepo, inVM, local                         bool
+	awsName, awsBucket, awsRegion                string
 }
 
 func newBuild() *cobra.Command {
@@ -60,6 +58,9 @@ they are printed on stdout when all are complete.`,
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "Build complete!")
 			fmt.Fprintf(cmd.ErrOrStderr(), "Results saved in %s\n", o.Output)
+			if result.Pushed != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "Pushed %s\n", result.Pushed)
+			}
 			for _, path := range result.Artefacts {
 				fmt.Fprintln(cmd.OutOrStdout(), path)
 			}
@@ -74,7 +75,7 @@ they are printed on stdout when all are complete.`,
 // and meanings.
 func (f *flags) register(s *pflag.FlagSet) {
 	s.SortFlags = false
-	s.StringArrayVar(&f.types, "type", nil, "what to build: "+strings.Join(pipeline.Types(), ", ")+" (default: qcow2); may be repeated")
+	s.StringArrayVar(&f.types, "type", nil, typeUsage("what to build")+" (default: qcow2); may be repeated")
 	s.StringVar(&f.output, "output", ".", "directory for the results")
 	s.StringVar(&f.chown, "chown", "", "UID[:GID] to give the results to")
 	s.StringVar(&f.rootfs, "rootfs", "", "root file system, instead of the one the image names: ext4 or xfs")
@@ -90,9 +91,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.selinuxOff, "disable-selinux", false, "write no SELinux labels and boot with selinux=0")
 	s.BoolVar(&f.skipBound, "skip-bound-images", false, "leave the image's bound images to the first boot")
 	s.StringArrayVar(&f.configs, "config", nil, "blueprint, .toml or .json, - for stdin (default: /config.toml or /config.json, if there)")
-	s.StringVar(&f.compression, "qcow2-compression", "zlib", "compression of qcow2: none, zlib, zstd or zstd:LEVEL")
-	s.StringVar(&f.compress, "compress", "", "compress raw disks: gzip, xz or zstd, with :LEVEL for gzip and zstd")
-	s.StringVar(&f.vhdSubformat, "vhd-subformat", "fixed", "kind of vhd: fixed or dynamic")
+	f.formatFlags.register(s)
 	s.StringVar(&f.seed, "seed", "", "text that all UUIDs derive from (default: the image's digest and these flags)")
 	f.registerSource(s)
 
@@ -176,29 +175,8 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 			return nil, err
 		}
 	}
-	for _, name := range f.types {
-		t, err := pipeline.ParseType(name)
-		if err != nil {
-			return nil, err
-		}
-		o.Types = append(o.Types, t)
-	}
-	if f.compression == "" {
-		// A command without the flag.
-	} else if o.QCOW2.Compression, o.QCOW2.Level, err = qcow2.ParseCompression(f.compression); err != nil {
-		return nil, fault.Default(fault.Usage, fmt.Errorf("--qcow2-compression: %w", err))
-	}
-	if f.compress != "" {
-		c, level, err := compressed.ParseCompression(f.compress)
-		if err != nil {
-			return nil, fault.Default(fault.Usage, fmt.Errorf("--compress: %w", err))
-		}
-		o.Compress = &pipeline.Compress{Compression: c, Level: level}
-	}
-	if f.vhdSubformat != "" {
-		if o.VHD, err = vhd.ParseSubformat(f.vhdSubformat); err != nil {
-			return nil, fault.Default(fault.Usage, fmt.Errorf("--vhd-subformat: %w", err))
-		}
+	if o.Types, o.Formats, err = f.formatFlags.parse(cmd); err != nil {
+		return nil, err
 	}
 	if err := f.sizes(&o.Sizes); err != nil {
 		return nil, err

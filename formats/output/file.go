@@ -23,20 +23,27 @@ const window = 8 << 20
 // Write errors carry a class of package fault.
 type File struct {
 	f       *os.File
+	base    int64 // offset in f of what callers call 0
 	back    *writeback
 	pending int64 // bytes written since the last window was handed over
 	from    int64 // where they begin
 }
 
 // NewFile returns the File that writes f. [File.Stop] or [File.Sync] ends it.
-func NewFile(f *os.File) *File { return &File{f: f, back: newWriteback(f)} }
+func NewFile(f *os.File) *File { return NewFileAt(f, 0) }
+
+// NewFileAt returns the File that writes f from the offset base on: all offsets
+// and sizes count from there.
+func NewFileAt(f *os.File, base int64) *File {
+	return &File{f: f, base: base, back: newWriteback(f)}
+}
 
 // Extend makes the file size bytes long. What is never written reads as zeros
 // and, where the host can, takes no space.
 func (w *File) Extend(size int64) error {
 	// Best effort: without sparse files the result is as correct, and larger.
 	makeSparse(w.f)
-	if err := w.f.Truncate(size); err != nil {
+	if err := w.f.Truncate(w.base + size); err != nil {
 		return fault.OfWrite(err)
 	}
 	return nil
@@ -46,7 +53,7 @@ func (w *File) Extend(size int64) error {
 // where that is an attribute of files: Hyper-V attaches no virtual disk that has
 // it.
 func (w *File) Truncate(size int64) error {
-	if err := w.f.Truncate(size); err != nil {
+	if err := w.f.Truncate(w.base + size); err != nil {
 		return fault.OfWrite(err)
 	}
 	return nil
@@ -54,6 +61,7 @@ func (w *File) Truncate(size int64) error {
 
 // WriteAt writes p at the offset off in bytes.
 func (w *File) WriteAt(p []byte, off int64) (int, error) {
+	off += w.base
 	n, err := w.f.WriteAt(p, off)
 	if err != nil {
 		return n, fault.OfWrite(err)

@@ -15,13 +15,16 @@ const (
 	maxOctal = 8 << 30
 )
 
-// TarHeader is the header of a regular file that belongs to root and is readable
-// by all, as GNU tar writes it.
+// TarHeader is a header as GNU tar writes it, of a regular file that belongs to
+// root and is readable by all unless it says otherwise.
 type TarHeader struct {
-	Name     string // 100 bytes at most
-	Size     int64  // in bytes
-	Modified int64  // in seconds since 1970; what is out of range becomes the limit
-	OldGNU   bool   // the old GNU format, instead of ustar of POSIX
+	Name      string // 100 bytes at most
+	Size      int64  // in bytes
+	Modified  int64  // in seconds since 1970; what is out of range becomes the limit
+	Mode      int64  // permissions, or 0 for 0644
+	Owner     int64  // user and group; other ones than root have no name
+	Directory bool
+	OldGNU    bool // the old GNU format, instead of ustar of POSIX
 }
 
 // TarEnd returns the length of an archive whose members end at the offset end:
@@ -35,9 +38,13 @@ func TarEnd(end int64) int64 {
 func (h *TarHeader) Encode() []byte {
 	b := make([]byte, TarBlock)
 	copy(b[0:100], h.Name)
-	copy(b[100:], "0000644") // mode
-	copy(b[108:], "0000000") // owner
-	copy(b[116:], "0000000") // group
+	mode := h.Mode
+	if mode == 0 {
+		mode = 0o644
+	}
+	copy(b[100:], fmt.Sprintf("%07o", mode))
+	copy(b[108:], fmt.Sprintf("%07o", h.Owner))
+	copy(b[116:], fmt.Sprintf("%07o", h.Owner)) // group
 	if h.Size < maxOctal {
 		copy(b[124:], fmt.Sprintf("%011o", h.Size))
 	} else {
@@ -46,8 +53,13 @@ func (h *TarHeader) Encode() []byte {
 	}
 	copy(b[136:], fmt.Sprintf("%011o", min(max(h.Modified, 0), maxOctal-1)))
 	b[156] = '0' // a regular file
-	copy(b[265:], "root")
-	copy(b[297:], "root")
+	if h.Directory {
+		b[156] = '5'
+	}
+	if h.Owner == 0 {
+		copy(b[265:], "root")
+		copy(b[297:], "root")
+	}
 	if h.OldGNU {
 		copy(b[257:], "ustar  ")
 	} else {

@@ -131,6 +131,13 @@ func (opt Options) complete() (Options, error) {
 	return opt, nil
 }
 
+// Check returns an error of class fault.Usage where the options contradict each
+// other or are out of range.
+func (opt Options) Check() error {
+	_, err := opt.complete()
+	return err
+}
+
 func usage(err error, hint string) error { return fault.New(fault.Usage, err, hint) }
 
 // Write writes img to f, a new empty file, and makes it durable. The bytes are

@@ -44,29 +44,37 @@ type Options struct {
 // An error of the file carries a class of package fault; f is then in no
 // defined state, and its header is not written.
 func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := checkLevel(opt.Compression, opt.Level); err != nil {
-		return err
-	}
-	if img.Size() > maxSize {
-		return fault.New(fault.Unsupported, fmt.Errorf("qcow2: a disk of %d bytes, more than the %d that qemu opens", img.Size(), int64(maxSize)), "")
-	}
 	out := output.NewFile(f)
 	defer out.Stop()
+	if _, err := WriteTo(ctx, img, out, opt); err != nil {
+		return err
+	}
+	return out.Sync()
+}
 
+// WriteTo writes img to out as Write does, but does not make it durable. It
+// returns the length of the image in bytes, which is a multiple of 64 KiB.
+func WriteTo(ctx context.Context, img *disk.Image, out *output.File, opt Options) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if err := checkLevel(opt.Compression, opt.Level); err != nil {
+		return 0, err
+	}
+	if img.Size() > maxSize {
+		return 0, fault.New(fault.Unsupported, fmt.Errorf("qcow2: a disk of %d bytes, more than the %d that qemu opens", img.Size(), int64(maxSize)), "")
+	}
 	w := &writer{
 		stream: newStream(out),
 		l1:     make([]uint64, divUp(img.Size(), l2Entries*clusterSize)),
 	}
 	if err := w.writeClusters(ctx, img, opt); err != nil {
-		return err
+		return 0, err
 	}
 	if err := w.writeTables(img.Size(), opt.Compression); err != nil {
-		return err
+		return 0, err
 	}
-	return out.Sync()
+	return w.stream.end, nil
 }
 
 // writer is the state of an image that is being written.

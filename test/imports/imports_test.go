@@ -26,7 +26,7 @@ func ranks() []string {
 		"pipeline",
 		"layouts",
 		"blueprints",
-		"formats/ova formats/gce formats/bmap",
+		"formats/ova formats/gce formats/bmap formats/containerdisk",
 		"formats/raw formats/qcow2 formats/vmdk formats/vhd formats/vhdx formats/vdi formats/compressed",
 		"formats/output",
 		"bootc ostree composefs",

@@ -1,0 +1,89 @@
+package pipeline
+
+import (
+	"context"
+	"path/filepath"
+)
+
+// artefacts are the files of a run.
+type artefacts struct {
+	files    []*artefact // one a type
+	bmap     *artefact   // beside a compressed raw disk, else nil
+	manifest *artefact   // of a build, else nil
+}
+
+// createArtefacts opens the files of a build.
+func createArtefacts(o *Options) (*artefacts, error) {
+	a, err := createFiles(o.Output, o.Types, &o.Formats)
+	if err != nil {
+		return nil, err
+	}
+	if a.manifest, err = createArtefact(manifestPath(o)); err != nil {
+		a.discard()
+		return nil, err
+	}
+	return a, nil
+}
+
+// createFiles opens the files of the types.
+func createFiles(output string, types []Type, f *Formats) (_ *artefacts, err error) {
+	a := &artefacts{}
+	defer func() {
+		if err != nil {
+			a.discard()
+		}
+	}()
+	for _, t := range types {
+		create := createArtefact
+		if t == ContainerDisk && f.ContainerLayout {
+			create = createLayout
+		}
+		file, err := create(filepath.Join(output, f.path(t)))
+		if err != nil {
+			return nil, err
+		}
+		a.files = append(a.files, file)
+		if (t == Raw || t == AMI) && f.Compress != nil {
+			// What is compressed is likely to be flashed by bmaptool.
+			if a.bmap, err = createArtefact(filepath.Join(output, t.path()+".bmap")); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return a, nil
+}
+
+// all lists the artefacts that there are, in the order of their making.
+func (a *artefacts) all() []*artefact {
+	list := append([]*artefact{}, a.files...)
+	for _, f := range []*artefact{a.bmap, a.manifest} {
+		if f != nil {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// commit gives all files their final names, and returns the paths of those of the
+// types.
+func (a *artefacts) commit(ctx context.Context, owner *Owner) (paths []string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for _, f := range a.all() {
+		if err := f.commit(owner); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range a.files {
+		paths = append(paths, f.path)
+	}
+	return paths, nil
+}
+
+func (a *artefacts) discard() {
+	list := a.all()
+	for i := len(list) - 1; i >= 0; i-- {
+		list[i].discard()
+	}
+}

@@ -1,0 +1,97 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// createLayout makes a new directory for an image layout with the final name
+// path. What is there may be another layout, which is replaced, and nothing else.
+func createLayout(path string) (*artefact, error) {
+	a := &artefact{path: path}
+	dir := filepath.Dir(path)
+	err := a.mkdirs(dir)
+	if err == nil {
+		err = replaceable(path)
+	}
+	if err == nil {
+		err = a.openDir(dir)
+	}
+	if err != nil {
+		a.discard()
+		return nil, outputError(err)
+	}
+	return a, nil
+}
+
+// replaceable returns an error unless path is a layout, an empty directory or
+// nothing.
+func replaceable(path string) error {
+	list, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		if _, err := os.Stat(filepath.Join(path, "oci-layout")); err != nil {
+			return fmt.Errorf("%s: exists and is no image layout", path)
+		}
+	}
+	return nil
+}
+
+// openDir makes the temporary directory.
+func (a *artefact) openDir(dir string) (err error) {
+	for n := range 1000 {
+		a.temp = filepath.Join(dir, fmt.Sprintf(".%s.%d.part", filepath.Base(a.path), n))
+		if err = os.Mkdir(a.temp, 0o777); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
+		a.temp = ""
+	}
+	return err
+}
+
+// commitLayout gives a directory, whose files are durable, its final name.
+func (a *artefact) commitLayout(owner *Owner) error {
+	if owner != nil {
+		err := filepath.WalkDir(a.temp, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return os.Chown(path, owner.UID, owner.GID)
+		})
+		for _, dir := range a.dirs {
+			err = errors.Join(err, os.Chown(dir, owner.UID, owner.GID))
+		}
+		if err != nil {
+			return outputError(fmt.Errorf("chown: %w", err))
+		}
+	}
+	// No directory that has something in it can be replaced at once.
+	old := a.temp + ".old"
+	err := os.Rename(a.path, old)
+	replaced := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return outputError(err)
+	}
+	if err := os.Rename(a.temp, a.path); err != nil {
+		if replaced {
+			_ = os.Rename(old, a.path)
+		}
+		return outputError(err)
+	}
+	a.temp, a.dirs = "", nil
+	if replaced {
+		_ = os.RemoveAll(old)
+	}
+	syncDir(filepath.Dir(a.path))
+	return nil
+}
