@@ -70,10 +70,8 @@ func (a *artefacts) commit(ctx context.Context, owner *Owner) (paths []string, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	for _, f := range a.all() {
-		if err := f.commit(owner); err != nil {
-			return nil, err
-		}
+	if err := commit(a.all(), owner); err != nil {
+		return nil, err
 	}
 	for _, f := range a.files {
 		paths = append(paths, f.path)

@@ -80,3 +80,57 @@ func TestSimultaneousParts(t *testing.T) {
 		t.Errorf("left %v", left)
 	}
 }
+
+// When the last of several files cannot have its name, the others give theirs
+// back to what had them before.
+func TestCommitTogether(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"old": "mine", "blocked": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []*artefact
+	for _, name := range []string{"new", "old", "blocked"} {
+		a, err := createArtefact(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.file.WriteString("of the build"); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, a)
+	}
+	// A directory in the way is what no rename gets over.
+	if err := os.Remove(filepath.Join(dir, "blocked")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "blocked", "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := commit(all, nil); err == nil {
+		t.Fatal("no error")
+	}
+	for _, a := range all {
+		a.discard()
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "old")); err != nil || string(b) != "mine" {
+		t.Errorf("the older file has %q, %v", b, err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 2 {
+		t.Errorf("left %v", left)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "blocked")); err != nil {
+		t.Fatal(err)
+	}
+	a, err := createArtefact(filepath.Join(dir, "old"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := commit([]*artefact{a}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("left %v", left)
+	}
+}

@@ -24,6 +24,17 @@ func markInUse(f *os.File) bool {
 	return err == nil && os.SameFile(opened, named)
 }
 
+// holdLock keeps the lock of a file that is about to be closed until release is
+// called.
+func holdLock(f *os.File) (release func()) {
+	fd, err := unix.Dup(int(f.Fd()))
+	if err != nil {
+		return func() {}
+	}
+	unix.CloseOnExec(fd)
+	return func() { _ = unix.Close(fd) }
+}
+
 // removeAbandoned removes a temporary file that nobody writes any more, and
 // reports whether it did.
 func removeAbandoned(path string) bool {

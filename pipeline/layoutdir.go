@@ -59,39 +59,43 @@ func (a *artefact) openDir(dir string) (err error) {
 	return err
 }
 
-// commitLayout gives a directory, whose files are durable, its final name.
-func (a *artefact) commitLayout(owner *Owner) error {
-	if owner != nil {
-		err := filepath.WalkDir(a.temp, func(path string, _ fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			return os.Chown(path, owner.UID, owner.GID)
-		})
-		for _, dir := range a.dirs {
-			err = errors.Join(err, os.Chown(dir, owner.UID, owner.GID))
-		}
-		if err != nil {
-			return outputError(fmt.Errorf("chown: %w", err))
-		}
+// finishLayout gives a directory, whose files are durable, its owner.
+func (a *artefact) finishLayout(owner *Owner) error {
+	if owner == nil {
+		return nil
 	}
-	// No directory that has something in it can be replaced at once.
-	old := a.temp + ".old"
-	err := os.Rename(a.path, old)
-	replaced := err == nil
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return outputError(err)
+	err := filepath.WalkDir(a.temp, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chown(path, owner.UID, owner.GID)
+	})
+	for _, dir := range a.dirs {
+		err = errors.Join(err, os.Chown(dir, owner.UID, owner.GID))
+	}
+	if err != nil {
+		return fmt.Errorf("chown: %w", err)
+	}
+	return nil
+}
+
+// renameLayout gives a directory its final name. What had it is out of the way
+// before: no directory that has something in it can be replaced at once.
+func (a *artefact) renameLayout() error {
+	older := a.temp + ".old"
+	err := os.Rename(a.path, older)
+	if err == nil {
+		a.older = older
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	if err := os.Rename(a.temp, a.path); err != nil {
-		if replaced {
-			_ = os.Rename(old, a.path)
+		if a.older != "" {
+			_ = os.Rename(a.older, a.path)
+			a.older = ""
 		}
-		return outputError(err)
+		return err
 	}
-	a.temp, a.dirs = "", nil
-	if replaced {
-		_ = os.RemoveAll(old)
-	}
-	syncDir(filepath.Dir(a.path))
+	a.temp = ""
 	return nil
 }

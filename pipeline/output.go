@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"imgbuild/fault"
@@ -14,10 +15,11 @@ import (
 // artefact is an output file, or a directory of files, that is being written. It
 // has a temporary name in its own directory until it is complete.
 type artefact struct {
-	path string // the final name
-	temp string
-	file *os.File // nil for a directory
-	dirs []string // made for it, outermost first
+	path  string // the final name
+	temp  string
+	file  *os.File // nil for a directory, and once it is closed
+	older string   // what had the final name before, while the build may still fail
+	dirs  []string // made for it, outermost first
 }
 
 // createArtefact opens a new file for the final name path.
@@ -87,37 +89,95 @@ func (a *artefact) mkdirs(dir string) error {
 	return err
 }
 
-// commit makes the content durable and gives the file its final name.
-func (a *artefact) commit(owner *Owner) error {
-	if a.file == nil {
-		return a.commitLayout(owner)
-	}
-	if owner != nil {
-		if err := a.file.Chown(owner.UID, owner.GID); err != nil {
-			return outputError(fmt.Errorf("chown: %w", err))
+// commit makes all files durable and then gives them their final names. When
+// one of them cannot have it, none has: what was there before is there again.
+func commit(all []*artefact, owner *Owner) error {
+	for _, a := range all {
+		if err := a.finish(owner); err != nil {
+			return outputError(err)
 		}
-		for _, dir := range a.dirs {
-			if err := os.Chown(dir, owner.UID, owner.GID); err != nil {
-				return outputError(fmt.Errorf("chown: %w", err))
+	}
+	for k, a := range all {
+		if err := a.rename(); err != nil {
+			for _, done := range all[:k] {
+				done.restore()
 			}
+			return outputError(err)
 		}
 	}
-	if err := a.file.Sync(); err != nil {
-		return outputError(err)
+	for _, a := range all {
+		if a.older != "" {
+			os.RemoveAll(a.older)
+		}
+		a.dirs = nil
+		syncDir(filepath.Dir(a.path))
 	}
-	if err := a.file.Close(); err != nil {
-		return outputError(err)
-	}
-	if err := os.Rename(a.temp, a.path); err != nil {
-		return outputError(err)
-	}
-	a.file, a.temp, a.dirs = nil, "", nil
-	syncDir(filepath.Dir(a.path))
 	return nil
 }
 
+// finish makes the content durable and closes the file.
+func (a *artefact) finish(owner *Owner) error {
+	if a.file == nil {
+		return a.finishLayout(owner)
+	}
+	if owner != nil {
+		if err := a.file.Chown(owner.UID, owner.GID); err != nil {
+			return fmt.Errorf("chown: %w", err)
+		}
+		for _, dir := range a.dirs {
+			if err := os.Chown(dir, owner.UID, owner.GID); err != nil {
+				return fmt.Errorf("chown: %w", err)
+			}
+		}
+	}
+	return a.file.Sync()
+}
+
+// rename gives the file its final name, and what had it before a second one, where
+// the file system has hard links.
+func (a *artefact) rename() error {
+	if a.file == nil {
+		return a.renameLayout()
+	}
+	older := strings.TrimSuffix(a.temp, ".part") + ".old.part"
+	_ = os.Remove(older) // of a killed build with the same number
+	if os.Link(a.path, older) == nil {
+		a.older = older
+	}
+	// The lock outlives the file, or another build could take it for abandoned.
+	release := holdLock(a.file)
+	defer release()
+	err := a.file.Close()
+	a.file = nil
+	if err == nil {
+		err = os.Rename(a.temp, a.path)
+	}
+	if err != nil {
+		if a.older != "" {
+			os.Remove(a.older)
+			a.older = ""
+		}
+		return err
+	}
+	a.temp = ""
+	return nil
+}
+
+// restore undoes rename.
+func (a *artefact) restore() {
+	if a.older == "" {
+		os.RemoveAll(a.path)
+		return
+	}
+	if info, err := os.Stat(a.older); err == nil && info.IsDir() {
+		os.RemoveAll(a.path) // no directory that has something in it can be replaced
+	}
+	_ = os.Rename(a.older, a.path)
+	a.older = ""
+}
+
 // discard removes what is there of the artefact, and the directories made for
-// it. After commit it does nothing.
+// it. After a commit it does nothing.
 func (a *artefact) discard() {
 	if a.file != nil {
 		a.file.Close()

@@ -133,7 +133,7 @@ func TestArtefact(t *testing.T) {
 	if _, err := a.file.WriteString("content"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.commit(nil); err != nil {
+	if err := commit([]*artefact{a}, nil); err != nil {
 		t.Fatal(err)
 	}
 	a.discard()
