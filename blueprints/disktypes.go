@@ -12,7 +12,7 @@ type Filesystem struct {
 
 // Disk is the partitioning of the disk.
 type Disk struct {
-	Type        string      `key:"type"` // gpt, dos or "", the default
+	Type        string      `key:"type" enum:"gpt dos"` // "" is the default
 	MinSize     Size        `key:"minsize"`
 	StartOffset Size        `key:"start_offset"`
 	SectorSize  int64       `key:"sector_size"` // bytes; 0 is 512
@@ -29,7 +29,7 @@ const (
 // Partition is a partition of the disk. Which keys beyond the first group it may
 // have depends on its type.
 type Partition struct {
-	Type      string `key:"type"` // one of the kinds; never "" once read
+	Type      string `key:"type" enum:"plain lvm btrfs"` // never "" once read
 	MinSize   Size   `key:"minsize,required"`
 	PartType  string `key:"part_type"`  // GUID, or two hex digits on dos; "" chooses
 	PartLabel string `key:"part_label"` // GPT only
@@ -38,7 +38,7 @@ type Partition struct {
 	// PartitionPlain.
 	Mountpoint string `key:"mountpoint"`
 	Label      string `key:"label"`
-	FSType     string `key:"fs_type"` // ext4, xfs, vfat, swap or none
+	FSType     string `key:"fs_type" enum:"ext4 vfat xfs swap none"`
 
 	// PartitionLVM.
 	Name           string          `key:"name"`
@@ -54,7 +54,7 @@ type LogicalVolume struct {
 	MinSize    Size   `key:"minsize,required"`
 	Mountpoint string `key:"mountpoint"`
 	Label      string `key:"label"`
-	FSType     string `key:"fs_type"` // ext4, xfs, vfat or swap
+	FSType     string `key:"fs_type" enum:"ext4 vfat xfs swap"`
 }
 
 // Subvolume is a subvolume of a btrfs.

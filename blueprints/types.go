@@ -51,21 +51,21 @@ type Customizations struct {
 	Hostname           *string            `key:"hostname"`
 	Kernel             *Kernel            `key:"kernel"`
 	SSHKey             []SSHKey           `key:"sshkey"`
-	User               []User             `key:"user"`
-	Group              []Group            `key:"group"`
+	User               []User             `key:"user" merge:"by=name"`
+	Group              []Group            `key:"group" merge:"by=name"`
 	Timezone           *Timezone          `key:"timezone"`
 	Locale             *Locale            `key:"locale"`
 	Firewall           *Firewall          `key:"firewall"`
 	Services           *Services          `key:"services"`
-	Filesystem         []Filesystem       `key:"filesystem"`
-	Disk               *Disk              `key:"disk"`
+	Filesystem         []Filesystem       `key:"filesystem" merge:"by=mountpoint"`
+	Disk               *Disk              `key:"disk" merge:"replace"`
 	InstallationDevice string             `key:"installation_device"`
 	PartitioningMode   string             `key:"partitioning_mode" enum:"raw lvm auto-lvm"`
 	FDO                *FDO               `key:"fdo"`
 	OpenSCAP           *OpenSCAP          `key:"openscap"`
 	Ignition           *Ignition          `key:"ignition"`
-	Directories        []Directory        `key:"directories"`
-	Files              []File             `key:"files"`
+	Directories        []Directory        `key:"directories" merge:"last=path"`
+	Files              []File             `key:"files" merge:"last=path"`
 	Repositories       []Repository       `key:"repositories"`
 	FIPS               *bool              `key:"fips"`
 	Installer          *Installer         `key:"installer"`
@@ -83,7 +83,7 @@ type Customizations struct {
 // Kernel is about the kernel and its command line.
 type Kernel struct {
 	Name   string `key:"name"`
-	Append string `key:"append"` // split by SplitKargs
+	Append string `key:"append" merge:"join"` // split by SplitKargs
 }
 
 // SSHKey is the old way to give a user a key.
@@ -121,7 +121,7 @@ type Timezone struct {
 
 // Locale is the language and the keyboard.
 type Locale struct {
-	Languages []string `key:"languages"`
+	Languages []string `key:"languages" merge:"replace"`
 	Keyboard  *string  `key:"keyboard"`
 }
 
@@ -129,7 +129,7 @@ type Locale struct {
 type Firewall struct {
 	Ports    []string          `key:"ports"` // PORT:PROTOCOL
 	Services *FirewallServices `key:"services"`
-	Zones    []FirewallZone    `key:"zones"`
+	Zones    []FirewallZone    `key:"zones" merge:"by=name"`
 }
 
 // FirewallServices are services of firewalld.
@@ -215,7 +215,7 @@ type Bootloader struct {
 
 // Grub2 is where GRUB's menu is shown.
 type Grub2 struct {
-	TerminalInput  []string `key:"terminal_input"`
-	TerminalOutput []string `key:"terminal_output"`
+	TerminalInput  []string `key:"terminal_input" merge:"replace"`
+	TerminalOutput []string `key:"terminal_output" merge:"replace"`
 	Serial         *string  `key:"serial"` // GRUB's command serial with its arguments
 }

@@ -131,8 +131,12 @@ func firstUKI(dir *tree.Inode) string {
 	return ""
 }
 
+// ErrUKI says that an image boots a unified kernel image, whose command line and
+// whose /etc are part of what is signed.
+var ErrUKI = errors.New("the image boots a unified kernel image")
+
 func errUKI(p string) error {
 	return fault.New(fault.Unsupported,
-		fmt.Errorf("the image boots a unified kernel image, %s, which needs bootc's composefs backend", p),
+		fmt.Errorf("%w, %s, which needs bootc's composefs backend", ErrUKI, p),
 		"images with vmlinuz and initramfs.img in usr/lib/modules/<version> work")
 }

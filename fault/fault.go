@@ -9,13 +9,14 @@ type Class int
 
 const (
 	Internal    Class = 1   // a defect of imgbuild, or an error nobody classed
-	Usage       Class = 2   // flags, arguments or a config file
+	Usage       Class = 2   // flags and arguments
 	NotFound    Class = 3   // the image does not exist, or its source cannot be reached
 	Auth        Class = 4   // credentials are missing or refused
 	BadImage    Class = 5   // the image is damaged, hostile or not bootable by design
 	Unsupported Class = 6   // a sound request that imgbuild cannot fulfil
 	NoSpace     Class = 7   // the content does not fit the disk asked for, or the host is full
 	Output      Class = 8   // the result or the cache cannot be written
+	Config      Class = 9   // a config file is broken, or contradicts itself or the image
 	Interrupted Class = 130 // SIGINT or SIGTERM
 )
 
@@ -54,6 +55,16 @@ func ClassOf(err error) Class {
 		return e.Class
 	}
 	return Internal
+}
+
+// DetailsOf returns the lines that err has to add to its message, for an error
+// that is about several things: they have a method Details.
+func DetailsOf(err error) []string {
+	var d interface{ Details() []string }
+	if errors.As(err, &d) {
+		return d.Details()
+	}
+	return nil
 }
 
 // HintOf returns the hint of err, or "".

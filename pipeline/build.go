@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"imgbuild/blueprints"
 	"imgbuild/disk"
 	"imgbuild/fault"
 )
@@ -69,11 +70,18 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	}()
 	sys, err := flatten(ctx, s, o, p)
 	if err != nil {
-		return nil, badImage(err, o)
+		return nil, badImage(nameSealed(err, o.Config), o)
+	}
+	if err := sys.readConfig(o, p); err != nil {
+		return nil, err
+	}
+	config, err := o.Config.Digest()
+	if err != nil {
+		return nil, err
 	}
 	id, err := newIdentity(o.Seed, identityInput{
 		Manifest: s.image.ManifestDigest, Arch: o.Arch, Target: o.Target, Stateroot: o.Stateroot, RootFS: o.RootFS,
-		Kargs: append(append([]string{}, o.Kargs...), o.KargDelete...), Sizes: o.Sizes, SELinuxOff: o.SELinuxOff,
+		Kargs: append(o.kargs(), o.KargDelete...), Config: config, Sizes: o.Sizes, SELinuxOff: o.SELinuxOff,
 		NoDefaults: o.NoDefaults, SigPolicy: o.SigPolicy,
 	})
 	if err != nil {
@@ -97,7 +105,7 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 
 // badImage names the image in an error that is about its content.
 func badImage(err error, o *Options) error {
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || errors.As(err, new(*blueprints.Report)) {
 		return err
 	}
 	return fault.Default(fault.BadImage, fmt.Errorf("%s: %w", o.Image, err))

@@ -25,6 +25,7 @@ type disks struct {
 	commit    tree.Sum
 	refs      []string
 	kargs     []string
+	custom    customization
 	stateroot string
 	origin    string
 	layout    *layouts.Layout
@@ -83,6 +84,9 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 			return nil, err
 		}
 	}
+	if err := d.rehearse(ctx, sys, o, id, p); err != nil {
+		return nil, err
+	}
 	if err := d.importImage(s, sys, target); err != nil {
 		return nil, err
 	}
@@ -93,6 +97,9 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 		}
 	}
 	if err := d.install(s, sys, o, target, objects); err != nil {
+		return nil, err
+	}
+	if err := d.customize(ctx, sys, o, id); err != nil {
 		return nil, err
 	}
 	labelDisk(d, sys.labels)
@@ -198,7 +205,7 @@ func (d *disks) kernelArguments(facts *bootc.Image, o *Options) []string {
 	spec := bootc.KargSpec{
 		Root: []string{"root=UUID=" + d.part(layouts.RoleRoot).uuid, "rw"},
 		// As with image-builder, which installs to a file system it made.
-		CLI: o.Kargs, CLILast: true, CLIDeletes: o.KargDelete,
+		CLI: append(o.kargs(), d.custom.effects.Kargs...), CLILast: true, CLIDeletes: o.KargDelete,
 		SELinuxOff: o.SELinuxOff && facts.SELinuxType != "",
 		Install:    facts.Install.Kargs, Deletes: facts.Install.KargDeletes,
 		KargsD: facts.Kargs,

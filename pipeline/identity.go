@@ -26,6 +26,7 @@ type identityInput struct {
 	SELinuxOff bool     `json:"selinux_off,omitempty"`
 	NoDefaults bool     `json:"no_defaults,omitempty"`
 	SigPolicy  bool     `json:"sig_policy,omitempty"`
+	Config     string   `json:"config,omitempty"` // digest of what config files ask for beyond kernel arguments
 }
 
 // newIdentity derives the identity of a build: from the seed alone when there
@@ -44,6 +45,12 @@ func newIdentity(seed string, in identityInput) (identity, error) {
 
 // guid returns the identifier called name.
 func (id identity) guid(name string) partition.GUID { return partition.DeriveGUID(id.seed[:], name) }
+
+// bytes returns 32 bytes that stand for random ones.
+func (id identity) bytes(purpose string) []byte {
+	sum := sha256.Sum256(append(append(id.seed[:], "\x00bytes\x00"...), purpose...))
+	return sum[:]
+}
 
 // volumeID returns a FAT volume serial number, never zero.
 func (id identity) volumeID(name string) uint32 {

@@ -109,10 +109,13 @@ func Inspect(ctx context.Context, o Options, deep bool, p Progress) (*Inspection
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		in.refuse(fault.Default(fault.BadImage, err))
+		in.refuse(fault.Default(fault.BadImage, nameSealed(err, o.Config)))
 		return in, nil
 	}
 	for _, err := range sys.refusals(&o) {
+		in.refuse(err)
+	}
+	if err := sys.readConfig(&o, p); err != nil {
 		in.refuse(err)
 	}
 	in.Deep = inspectSystem(sys, &o)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"imgbuild/blueprints"
 	"imgbuild/bootc"
 	"imgbuild/fault"
 	"imgbuild/oci"
@@ -40,7 +41,9 @@ type Options struct {
 	SigPolicy  bool     // --enforce-container-sigpolicy
 	SkipBound  bool     // --skip-bound-images
 	Sizes      Sizes
-	Seed       string // "" derives all identifiers from the input
+	// Config is that of the config files, nil without one. A build may change it.
+	Config *blueprints.Config
+	Seed   string // "" derives all identifiers from the input
 	Formats
 }
 

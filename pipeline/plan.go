@@ -24,12 +24,23 @@ type Plan struct {
 	Composefs string    `json:"composefs"`
 	// ComposefsDigest is the fs-verity digest of the composefs image, where the
 	// disk has fs-verity.
-	ComposefsDigest string   `json:"composefs_digest,omitempty"`
-	SELinux         string   `json:"selinux,omitempty"` // policy type the disk is labelled by
-	Bootloaders     []string `json:"bootloaders"`
-	Disk            PlanDisk `json:"disk"`
-	Artefacts       []string `json:"artefacts"` // paths below the output directory
-	Warnings        []string `json:"warnings,omitempty"`
+	ComposefsDigest string      `json:"composefs_digest,omitempty"`
+	SELinux         string      `json:"selinux,omitempty"` // policy type the disk is labelled by
+	Bootloaders     []string    `json:"bootloaders"`
+	Config          *PlanConfig `json:"config,omitempty"`
+	Disk            PlanDisk    `json:"disk"`
+	Artefacts       []string    `json:"artefacts"` // paths below the output directory
+	Warnings        []string    `json:"warnings,omitempty"`
+}
+
+// PlanConfig is what config files ask for.
+type PlanConfig struct {
+	Name     string   `json:"name,omitempty"`
+	Version  string   `json:"version,omitempty"`
+	Files    []string `json:"files"`
+	Applied  []string `json:"applied"`           // the customizations, by their keys
+	Ignored  []string `json:"ignored,omitempty"` // what is not applied, on demand
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // PlanImage is the image a disk is made of.
@@ -89,6 +100,10 @@ func describe(s *source, sys *system, d *disks, l *layout, o *Options) *Plan {
 	}
 	for i, layer := range s.layers {
 		p.Image.Layers = append(p.Image.Layers, PlanLayer{layer.Digest, layer.DiffID, s.image.Layers[i].Size, layer.Size})
+	}
+	if c := o.Config; c != nil {
+		p.Config = &PlanConfig{Name: c.Blueprint.Name, Version: c.Blueprint.Version, Files: c.Files, Applied: c.Asked(), Ignored: c.Ignored}
+		p.Config.Warnings = append(append(p.Config.Warnings, c.Warnings...), d.custom.warnings...)
 	}
 	if sys.labels != nil {
 		p.SELinux = sys.facts.SELinuxType

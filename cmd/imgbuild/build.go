@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -21,7 +20,7 @@ import (
 // flags are those of build and plan, as typed.
 type flags struct {
 	formatFlags
-	kargs, kargDelete, configs, limits           []string
+	kargs, kargDelete, limits                    []string
 	output, rootfs, arch, chown, progress, cache string
 	target, stateroot, seed, authfile            string
 	size, rootSize, freeSpace                    string
@@ -30,6 +29,7 @@ type flags struct {
 	store, rpmmd, buildContainer, payload        string
 	librepo, inVM, local                         bool
 	awsName, awsBucket, awsRegion                string
+	config                                       configFlags
 }
 
 func newBuild() *cobra.Command {
@@ -55,6 +55,9 @@ they are printed on stdout when all are complete.`,
 			p.finish()
 			if err != nil {
 				return err
+			}
+			if c := result.Plan.Config; c != nil {
+				warn(cmd.ErrOrStderr(), c.Ignored)
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "Build complete!")
 			fmt.Fprintf(cmd.ErrOrStderr(), "Results saved in %s\n", o.Output)
@@ -90,7 +93,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.noDefaults, "no-default-kernel-args", false, "do not add console arguments where the image names no console")
 	s.BoolVar(&f.selinuxOff, "disable-selinux", false, "write no SELinux labels and boot with selinux=0")
 	s.BoolVar(&f.skipBound, "skip-bound-images", false, "leave the image's bound images to the first boot")
-	s.StringArrayVar(&f.configs, "config", nil, "blueprint, .toml or .json, - for stdin (default: /config.toml or /config.json, if there)")
+	f.config.register(s)
 	f.formatFlags.register(s)
 	s.StringVar(&f.seed, "seed", "", "text that all UUIDs derive from (default: the image's digest and these flags)")
 	f.registerSource(s)
@@ -194,7 +197,8 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 			return nil, err
 		}
 	}
-	return o, f.blueprints(cmd, o)
+	o.Config, err = f.config.load(cmd.InOrStdin(), cmd.ErrOrStderr())
+	return o, err
 }
 
 func (f *flags) sizes(s *pipeline.Sizes) error {
@@ -234,50 +238,6 @@ func parseOwner(s string) (*pipeline.Owner, error) {
 		owner.GID = int(gid)
 	}
 	return owner, nil
-}
-
-// blueprints reads the config files and applies them to the options.
-func (f *flags) blueprints(cmd *cobra.Command, o *pipeline.Options) error {
-	names := f.configs
-	if len(names) == 0 {
-		for _, name := range []string{"/config.toml", "/config.json"} {
-			if _, err := os.Stat(name); err == nil {
-				names = append(names, name)
-			}
-		}
-		if len(names) > 1 {
-			return fault.New(fault.Usage, errors.New("both /config.toml and /config.json exist"), "choose one with --config")
-		}
-	}
-	for _, name := range names {
-		text, err := readConfig(cmd.InOrStdin(), name)
-		if err != nil {
-			return fault.New(fault.Usage, fmt.Errorf("config %s: %w", name, err), "")
-		}
-		b, err := blueprints.Parse(name, text)
-		if err != nil {
-			return err
-		}
-		o.Kargs = append(o.Kargs, b.KernelAppend...)
-	}
-	return nil
-}
-
-func readConfig(stdin io.Reader, name string) ([]byte, error) {
-	r := stdin
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		r = file
-	}
-	text, err := io.ReadAll(io.LimitReader(r, blueprints.MaxSize+1))
-	if err == nil && len(text) > blueprints.MaxSize {
-		err = fmt.Errorf("larger than %d bytes", blueprints.MaxSize)
-	}
-	return text, err
 }
 
 func oneImage(_ *cobra.Command, args []string) error {

@@ -41,6 +41,7 @@ kernel, the boot loaders, the root file system and the SELinux policy.`,
 	}
 	cmd.Flags().BoolVar(&deep, "deep", false, "read the layers too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	f.config.register(cmd.Flags())
 	f.registerSource(cmd.Flags())
 	return cmd
 }

@@ -39,6 +39,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return int(fault.Interrupted)
 	}
 	fmt.Fprintf(stderr, "imgbuild: %s\n", oneLine(err.Error()))
+	for _, line := range fault.DetailsOf(err) {
+		fmt.Fprintln(stderr, printable(line))
+	}
 	if hint := fault.HintOf(err); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", oneLine(hint))
 	}
@@ -47,9 +50,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // oneLine keeps a message from the outside from spreading over the terminal.
 func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
+	return printable(strings.Join(strings.Fields(s), " "))
+}
+
+// printable keeps a text from controlling the terminal.
+func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
 			return '?'
 		}
 		return r
@@ -79,7 +86,7 @@ containers, KVM or loop devices, on any host, for any architecture.
 	})
 	root.PersistentFlags().String("log-level", "error", "how much to say on stderr: debug, info or error")
 	root.PersistentFlags().BoolP("verbose", "v", false, "say more: --log-level info, and plain progress lines")
-	root.AddCommand(newBuild(), newPlan(), newInspect(), newVersion())
+	root.AddCommand(newBuild(), newPlan(), newInspect(), newConfig(), newVersion())
 	return root
 }
 

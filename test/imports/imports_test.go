@@ -49,6 +49,7 @@ func ranks() []string {
 		"tree",
 		"fsverity",
 		"content",
+		"document",
 		"toml",
 		"fault",
 	}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"imgbuild/blueprints"
+	"imgbuild/fault"
+)
+
+// configFlags are the flags about config files.
+type configFlags struct {
+	files             []string
+	ignoreUnsupported bool
+	allowPaths        []string
+}
+
+func (f *configFlags) register(s *pflag.FlagSet) {
+	s.StringArrayVar(&f.files, "config", nil, "blueprint, .toml or .json, - for stdin (default: /config.toml or /config.json, if there); may be repeated, later ones add to earlier ones")
+	f.registerOptions(s)
+}
+
+func (f *configFlags) registerOptions(s *pflag.FlagSet) {
+	s.BoolVar(&f.ignoreUnsupported, "ignore-unsupported", false, "build without what the config asks for and cannot be applied, with a warning")
+	s.StringArrayVar(&f.allowPaths, "allow-paths", nil, "let the config put files and directories below this path too; may be repeated")
+}
+
+// load reads the config files, or those found where they usually are, and prints
+// their warnings. Without any the result is nil.
+func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Config, error) {
+	names := f.files
+	if len(names) == 0 {
+		for _, name := range []string{"/config.toml", "/config.json"} {
+			if _, err := os.Stat(name); err == nil {
+				names = append(names, name)
+			}
+		}
+		if len(names) > 1 {
+			return nil, fault.New(fault.Usage, errors.New("both /config.toml and /config.json exist"), "choose one with --config")
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	var sources []blueprints.Source
+	for _, name := range names {
+		text, err := readConfig(stdin, name)
+		if err != nil {
+			return nil, fault.New(fault.Config, fmt.Errorf("config %s: %w", name, err), "")
+		}
+		sources = append(sources, blueprints.Source{Name: name, Text: text})
+	}
+	for _, p := range f.allowPaths {
+		if !strings.HasPrefix(p, "/") {
+			return nil, fault.New(fault.Usage, fmt.Errorf("--allow-paths %q: not an absolute path", p), "")
+		}
+	}
+	c, err := blueprints.Load(sources, blueprints.Options{IgnoreUnsupported: f.ignoreUnsupported, AllowPaths: f.allowPaths})
+	warn(stderr, c.Warnings)
+	warn(stderr, c.Ignored)
+	return c, err
+}
+
+func warn(stderr io.Writer, list []string) {
+	for _, w := range list {
+		fmt.Fprintf(stderr, "imgbuild: warning: %s\n", oneLine(w))
+	}
+}
+
+// readConfig reads a config file, but not much more than is allowed.
+func readConfig(stdin io.Reader, name string) ([]byte, error) {
+	r := stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		r = file
+	}
+	return io.ReadAll(io.LimitReader(r, blueprints.MaxSize+1))
+}
+
+func newConfig() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Check config files, or print their schema",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newConfigCheck(), newConfigSchema())
+	return cmd
+}
+
+func newConfigCheck() *cobra.Command {
+	f := &configFlags{}
+	cmd := &cobra.Command{
+		Use:   "check FILE...",
+		Short: "Check config files without an image",
+		Long: `Check config files, - being stdin, as build would read them with --config: all of
+what is wrong, and what is not applied, is said at once with its place. What
+depends on the image is checked by plan and build.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return fault.New(fault.Usage, errors.New("no config file given"), "imgbuild config check config.toml")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.files = args
+			if _, err := f.load(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: valid\n", strings.Join(args, ", "))
+			return nil
+		},
+	}
+	f.registerOptions(cmd.Flags())
+	return cmd
+}
+
+func newConfigSchema() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of config files, for editors",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return printJSON(cmd.OutOrStdout(), blueprints.Schema())
+		},
+	}
+}
