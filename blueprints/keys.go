@@ -10,7 +10,7 @@ import (
 // KeyInfo is what is said about a key of the schema.
 type KeyInfo struct {
 	Path    string // with [] after lists: customizations.user[].name
-	Type    string // string, integer, boolean, size, ..., and list of them
+	Type    string // string, integer, boolean, size, ..., a list of them, or the words it may be
 	Refused bool
 	Text    string // where the effect shows, or why there is none
 	Since   string // version of imgbuild, "" for what is refused
@@ -100,8 +100,11 @@ func Keys() []KeyInfo {
 		rows[row[0]] = row
 	}
 	var list []KeyInfo
-	eachKey(reflect.TypeFor[Blueprint](), "", func(path string, t reflect.Type) {
+	eachKey(reflect.TypeFor[Blueprint](), "", func(path string, t reflect.Type, words []string) {
 		k := KeyInfo{Path: path, Type: typeName(t)}
+		if len(words) > 0 {
+			k.Type = strings.Join(words, ", ")
+		}
 		if row, ok := rows[path]; ok {
 			k.Text, k.Since = row[1], row[2]
 		} else if f := refusedAt(path); f != nil {
@@ -124,7 +127,7 @@ func refusedAt(path string) *refusal {
 }
 
 // eachKey calls fn for every key that has a value of its own, no table.
-func eachKey(t reflect.Type, path string, fn func(path string, t reflect.Type)) {
+func eachKey(t reflect.Type, path string, fn func(path string, t reflect.Type, words []string)) {
 	for _, k := range document.Keys(t) {
 		at, inner := k.Name, indirect(k.Type)
 		if path != "" {
@@ -137,7 +140,7 @@ func eachKey(t reflect.Type, path string, fn func(path string, t reflect.Type)) 
 			eachKey(inner, at, fn)
 			continue
 		}
-		fn(at, inner)
+		fn(at, inner, k.Enum)
 	}
 }
 

@@ -52,7 +52,7 @@ func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Confi
 	for _, name := range names {
 		text, err := readConfig(stdin, name)
 		if err != nil {
-			return nil, fault.New(fault.Config, fmt.Errorf("config %s: %w", name, err), "")
+			return nil, fault.New(fault.Usage, fmt.Errorf("config %s: %w", name, err), "")
 		}
 		sources = append(sources, blueprints.Source{Name: name, Text: text})
 	}
