@@ -1,5 +1,19 @@
 // Package accounts adds users and groups to a system that is about to be
 // deployed, and changes those it has.
+//
+// The files are what useradd(8), usermod(8), groupadd(8) and chpasswd(8) of shadow
+// 4.20 leave: passwd(5), shadow(5), group(5), gshadow(5), subuid(5) and subgid(5)
+// under /etc, the settings being the image's login.defs(5) and
+// /etc/default/useradd. The ways in which older versions differ follow the image's
+// own useradd (see version).
+//
+// What the tools leave and this package does not: the backups /etc/passwd- and so
+// on, which hold what each file was one step earlier, and the lock
+// /etc/.pwd.lock. What it does and the tools do not: groups and users that are not
+// in /etc, but come from nss-altfiles or sysusers.d, are copied there first, as
+// the tools change files of /etc only.
+//
+// Not supported and refused: MAX_MEMBERS_PER_GROUP and USE_TCB of login.defs.
 package accounts
 
 import (
@@ -16,20 +30,27 @@ type User struct {
 	Name string
 	// Description is the GECOS field.
 	Description *string
-	// Password is a hash as crypt(3) makes them, or plain text. An empty one locks
-	// the account's password.
+	// Password is a hash as crypt(3) makes them, one of the locks "!", "!!", "*" and
+	// "!*", or plain text, which is hashed. An empty one locks the account's password.
 	Password *string
-	// Keys are the lines to add to the account's authorized_keys, one key each.
+	// Keys are the lines to add to the account's authorized_keys, one key each, with
+	// options before it if need be.
 	Keys []string
-	// Home is an absolute path of the running system, below /var or a link to it.
-	Home  *string
+	// Home is an absolute path of the running system, below /var or below a link that
+	// leads there, as /home. An empty one means that a new account has the default
+	// and no directory is made.
+	Home *string
+	// Shell is the path of a program of the image. An empty one counts as absent.
 	Shell *string
-	// Groups are the names of supplementary groups.
+	// Groups are the supplementary groups, by name or by number. An account that the
+	// image has leaves all others, as with usermod --groups; with none given, it
+	// stays in those it is in.
 	Groups []string
 	UID    *int64
 	// GID is the number of the primary group, which the image or a Group has.
 	GID *int64
-	// ExpireDate is the day the account expires, in days since 1970-01-01.
+	// ExpireDate is the day the account expires, in days since 1970-01-01; -1 is
+	// never.
 	ExpireDate *int64
 	// ForcePasswordReset asks for a new password at the first login.
 	ForcePasswordReset bool
@@ -97,22 +118,52 @@ func (p Problems) Unwrap() []error {
 
 // Validate returns everything that is wrong with users and groups whatever the
 // image, or nil.
-func Validate(users []User, groups []Group) Problems { return nil }
+func Validate(users []User, groups []Group) Problems {
+	v := &validator{}
+	v.groups(groups)
+	v.users(users)
+	return v.problems
+}
 
 // Warnings returns what is allowed and yet unwise whatever the image: a password
-// in plain text.
-func Warnings(users []User) Problems { return nil }
+// in plain text, a hash that can be broken.
+func Warnings(users []User) Problems {
+	v := &validator{}
+	for i := range users {
+		v.warnings(i, &users[i])
+	}
+	return v.problems
+}
 
 // Apply makes the groups, then the users, in the system. The error is a Problems
 // where the configuration and the image do not fit, and any other error where the
-// image cannot be read; the system is then not changed. Warnings are those of
-// Warnings and what the image adds to them.
+// image's files cannot be used; the system is then not changed. The warnings are
+// those of Warnings and what the image adds to them.
 func Apply(sys *customize.System, users []User, groups []Group) (warnings Problems, err error) {
 	if p := Validate(users, groups); len(p) > 0 {
 		return nil, p
 	}
-	if len(users)+len(groups) > 0 {
-		return nil, errors.New("users and groups cannot be applied")
+	if len(users)+len(groups) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	s, err := load(sys)
+	if err != nil {
+		return nil, fmt.Errorf("accounts of the image: %w", err)
+	}
+	s.warnings = Warnings(users)
+	for i := range groups {
+		s.addGroup(i, &groups[i])
+	}
+	for i := range users {
+		if err := s.user(i, &users[i]); err != nil {
+			return nil, err
+		}
+	}
+	if len(s.problems) > 0 {
+		return nil, s.problems
+	}
+	return s.warnings, s.commit()
 }
+
+// errUnknownGroup says that neither the image nor the configuration has a group.
+var errUnknownGroup = errors.New("no such group, in the image or among those to be made")

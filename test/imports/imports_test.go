@@ -35,6 +35,7 @@ func ranks() []string {
 		"bootloader/grub",
 		"bootloader/bls",
 		"customize/accounts",
+		"customize/crypt",
 		"customize/firstboot",
 		"customize/certs customize/clock customize/console customize/dnf customize/files customize/fips customize/firewalld customize/hostname customize/ignition customize/locale customize/sshd customize/units",
 		"customize/fetch",
