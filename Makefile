@@ -26,10 +26,18 @@ $(CACHE)/sample-fedoralike/index.json:
 	$(GO) run ./test/sample image -fedoralike -cache $(CACHE)/debian -o $(CACHE)/sample-fedoralike
 samples: sample $(CACHE)/sample-arm64/index.json $(CACHE)/sample-plain/index.json $(CACHE)/sample-fedoralike/index.json
 
-# The tools that own the formats, as packages without root.
-tools: $(CACHE)/tools/bin/ostree
+# The tools that own the formats, as packages without root, and an AWS to test with.
+tools: $(CACHE)/tools/bin/ostree $(CACHE)/moto/moto/server.py
 $(CACHE)/tools/bin/ostree: test/sample/tools.go test/sample/policy.go
 	$(GO) run ./test/sample tools -cache $(CACHE)/debian -o $(CACHE)/tools
+	touch $@
+
+# The system's Python, which other users can run as well.
+PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
+$(CACHE)/moto/moto/server.py: test/moto/requirements.txt
+	rm -rf $(CACHE)/moto $(CACHE)/moto.part
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --root-user-action ignore --target $(CACHE)/moto.part -r test/moto/requirements.txt
+	mv $(CACHE)/moto.part $(CACHE)/moto
 	touch $@
 
 # The main job on the sample: build a disk, and boot it where there is QEMU.

@@ -17,6 +17,7 @@ const (
 	NoSpace     Class = 7   // the content does not fit the disk asked for, or the host is full
 	Output      Class = 8   // the result or the cache cannot be written
 	Config      Class = 9   // a config file is broken, or contradicts itself or the image
+	Upload      Class = 10  // a cloud refused the result, or could not be reached
 	Interrupted Class = 130 // SIGINT or SIGTERM
 )
 

@@ -25,6 +25,7 @@ func ranks() []string {
 		"cmd/imgbuild",
 		"pipeline",
 		"layouts",
+		"upload/aws",
 		"blueprints",
 		"formats/ova formats/gce formats/bmap formats/containerdisk",
 		"formats/raw formats/qcow2 formats/vmdk formats/vhd formats/vhdx formats/vdi formats/compressed",
