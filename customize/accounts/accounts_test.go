@@ -90,6 +90,9 @@ func system(t testing.TB, changes map[string]string) *customize.System {
 		}
 		if strings.HasSuffix(name, "/") {
 			f = tree.NewDir(0o755)
+			if text == "open" {
+				f.Mode, f.UID = tree.TypeDir|0o777, 5
+			}
 			p = strings.TrimSuffix(p, "/")
 		}
 		if err := tree.Put(root, p, f); err != nil {
@@ -170,6 +173,12 @@ func TestApply(t *testing.T) {
 		}},
 		{name: "current useradd", changes: map[string]string{"usr/sbin/useradd": "SUB_UID_STORE_BY_UID", "etc/subuid": "alice:1:1\n"}, users: []User{{Name: "alice"}}},
 		{name: "old useradd", changes: map[string]string{"usr/sbin/useradd": "attr_copy_fd", "etc/subuid": "alice:1:1\n"}, users: []User{{Name: "alice"}}},
+		{name: "odd files", changes: map[string]string{
+			"etc/passwd": "root:x:0:0:::\n# comment\nbob:x:01005:01005::/home/bob:/bin/bash\n+@net\n", "etc/group": "root:x:0:\nbob:x:1005:\n-x\n+", "etc/gshadow": "root:::\nbob:!:,a:b,\n",
+			"etc/shadow": "root:*:1:2:3\nbob:" + someHash + ":007::-1::::\n", "etc/subuid": "z:700000:65536\nnone\ny:524288:10\nw:600000:0\nx:589834:65536\n",
+		}, users: []User{{Name: "alice", Groups: []string{"bob"}}, {Name: "bob", Password: ptr("")}, {Name: "root", ExpireDate: ptr[int64](30000)}}},
+		{name: "open directory of keys", changes: map[string]string{"var/home/alice/.ssh/": "open"}, users: []User{{Name: "alice", Keys: []string{someKey}}}},
+		{name: "mail spool without group", changes: map[string]string{"var/spool/mail/": "", "usr/lib/group": ""}, users: []User{{Name: "alice"}}},
 		{name: "mail spool", changes: map[string]string{"var/spool/mail/": ""}, users: []User{{Name: "alice"}}},
 		{name: "leaves groups", changes: map[string]string{"etc/group": "root:x:0:\na:x:2000:alice,bob\nb:x:2001:bob,alice\nalice:x:1001:\n", "etc/passwd": "alice:x:1001:1001::/home/alice:/bin/bash\n"},
 			users: []User{{Name: "alice", Groups: []string{"a", "wheel"}}}},

@@ -99,12 +99,15 @@ func (s *state) addSubIDs(name string, uid uint32) error {
 		kind  string
 	}{{s.subuid, "SUB_UID"}, {s.subgid, "SUB_GID"}} {
 		count := s.defs.id(t.kind+"_COUNT", defaultSubCount)
-		if !t.table.present || count == 0 || !s.version.current && t.table.find(name) != nil {
+		if !t.table.present || count == 0 {
 			continue
 		}
 		start, err := s.subRange(t.table, t.kind, uid, count)
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.table.path, err)
+		}
+		if !s.version.current && t.table.find(name) != nil {
+			continue
 		}
 		owner := name
 		if s.defs.yes(t.kind + "_STORE_BY_UID") {

@@ -35,8 +35,9 @@ type state struct {
 // version is what differs between versions of shadow, as far as the image's
 // useradd shows it. An image without one counts as having an old one.
 type version struct {
-	// current is 4.20 or later: PASS_MIN_DAYS has no effect any more, and ranges
-	// that subuid(5) has for the name of a new user are no reason to give none.
+	// current is 4.20 or later: PASS_MIN_DAYS has no effect any more, and a range
+	// that subuid(5) has for the name of a new user is no reason to give none, as it
+	// is from 4.14 on.
 	current bool
 	// xattrs is a version that copies extended attributes from /etc/skel.
 	xattrs bool
