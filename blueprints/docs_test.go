@@ -92,6 +92,25 @@ fetched; what depends on the image, once it is known and before anything is made
 The exit code is 9, and 6 where all is well but something cannot be applied.
 ` + "`--ignore-unsupported`" + ` builds without that, with a warning at once and at the end.
 
+## Users and groups
+
+They come out as the image's own ` + "`useradd`" + `, ` + "`usermod`" + ` and ` + "`groupadd`" + ` would make them: by its
+` + "`/etc/login.defs`" + `, ` + "`/etc/default/useradd`" + ` and ` + "`/etc/skel`" + `, groups first, then users, in the order
+of the blueprint. A home is made unless ` + "`home`" + ` is empty; it has to be below ` + "`/var`" + `, where
+` + "`/home`" + ` and ` + "`/root`" + ` lead. Backups and locks that the tools leave (` + "`/etc/passwd-`" + `, ` + "`/etc/.pwd.lock`" + `
+and the like) are not made.
+
+An account of the image is changed, in what the blueprint says of it; its uid stays.
+` + "`groups`" + ` are all its supplementary groups from then on, and a warning names those that it leaves.
+Accounts and groups that are not in ` + "`/etc`" + ` count as well: those of ` + "`/usr/lib/passwd`" + ` and ` + "`/usr/lib/group`" + `
+(nss-altfiles), of userdb and of sysusers.d. Where one of them is to be changed or to get a
+member, it is copied to ` + "`/etc`" + ` first.
+
+A password is a hash of crypt(5), one of the locks ` + "`!`" + `, ` + "`!!`" + `, ` + "`*`" + ` and ` + "`!*`" + `, or plain text, which is hashed
+by the ` + "`ENCRYPT_METHOD`" + ` of the image with a salt from the seed of the build; a warning says
+that it was plain text. A new account without a password is locked until it gets one, and an
+empty password locks one that exists.
+
 ## Where files may be
 
 Directories below ` + "`/etc`; files below `/etc`, `/root`, `/usr/local/bin` and `/usr/local/sbin`" + `,
