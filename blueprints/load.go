@@ -72,7 +72,7 @@ func load(values []*document.Value, names []string, o Options, r *Report) (*Conf
 	for _, v := range values {
 		_, problems := document.Decode(v, &Blueprint{})
 		for _, p := range problems {
-			r.Problems = append(r.Problems, Problem{At: p.At, Path: p.Path, Message: p.Message, Class: fault.Config})
+			r.add(p)
 		}
 		if merged == nil {
 			merged = v
@@ -138,7 +138,7 @@ func (c *Config) has(path string) bool {
 // problem returns a problem with the key at path.
 func (c *Config) problem(path string, err error) Problem {
 	class := fault.ClassOf(err)
-	if class == fault.Internal {
+	if class == fault.Internal || class == fault.Usage {
 		class = fault.Config
 	}
 	return Problem{At: c.places.Of(path), Path: path, Message: err.Error(), Hint: fault.HintOf(err), Class: class}

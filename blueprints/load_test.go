@@ -368,3 +368,79 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// What users get wrong is said in one report, each at its place.
+func TestBadInput(t *testing.T) {
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJrxPYuZ4jDdgrjzJ4MkPAAUO8bTuoHdDQCtvaM1lFTF"
+	text := `[[customizations.user]]
+name = "joe"
+uid = 1500
+key = "` + key + ` joe@example.com"
+[[customizations.user]]
+name = "joe"
+[[customizations.user]]
+name = "jörg"
+[[customizations.user]]
+name = "ann"
+uid = 1500
+password = "$6$broken"
+key = """ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJrxPYuZ4jDdgr
+jzJ4MkPAAUO8bTuoHdDQCtvaM1lFTF"""
+shell = "bash"
+[[customizations.group]]
+name = "g"
+gid = 1600
+[[customizations.group]]
+name = "g"
+gid = 1600
+[[customizations.directories]]
+path = "/var/lib/x"
+[[customizations.directories]]
+path = "/etc/x.d"
+mode = "9999"
+[[customizations.files]]
+path = "/etc/passwd"
+[[customizations.files]]
+path = "/etc/file"
+[[customizations.files]]
+path = "/etc/file/below"
+[[customizations.files]]
+path = "/etc/file"
+[[customizations.files]]
+path = "/etc/remote"
+uri = "https://example.com/x"
+[customizations.services]
+enabled = ["a b", "sshd"]
+masked = ["sshd"]
+`
+	_, err := Load([]Source{{"c.toml", []byte(text)}}, Options{})
+	if fault.ClassOf(err) != fault.Config {
+		t.Fatal(err)
+	}
+	report := fault.DetailsOf(err)
+	for _, want := range []string{
+		"c.toml:6:1: customizations.user[1].name: ",
+		"c.toml:8:1: customizations.user[2].name: ",
+		"c.toml:11:1: customizations.user[3].uid: ",
+		"c.toml:12:1: customizations.user[3].password: ",
+		"c.toml:13:1: customizations.user[3].key: ",
+		"c.toml:15:1: customizations.user[3].shell: ",
+		"c.toml:20:1: customizations.group[1].name: ",
+		"c.toml:21:1: customizations.group[1].gid: ",
+		"c.toml:23:1: customizations.directories[0].path: ",
+		"c.toml:26:1: customizations.directories[1].mode: ",
+		"c.toml:28:1: customizations.files[0].path: ",
+		"c.toml:32:1: customizations.files[2].path: ",
+		"c.toml:34:1: customizations.files[3].path: ",
+		"c.toml:35:1: customizations.files[4].sha256: ",
+		"c.toml:39:12: customizations.services.enabled[0]: ",
+		"c.toml:40:11: customizations.services.masked[0]: ",
+	} {
+		if !slices.ContainsFunc(report, func(line string) bool { return strings.HasPrefix(line, want) }) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Logf("%s", strings.Join(report, "\n"))
+	}
+}

@@ -38,6 +38,8 @@ func (p Problem) Error() string {
 // Report is everything that is wrong with a configuration.
 type Report struct {
 	Problems []Problem
+
+	unread map[string]bool // paths of keys that could not be read
 }
 
 // Error is one line.
@@ -67,6 +69,10 @@ func (r *Report) Details() []string {
 func (r *Report) add(err error) {
 	var p document.Problem
 	if errors.As(err, &p) {
+		if r.unread == nil {
+			r.unread = map[string]bool{}
+		}
+		r.unread[p.Path] = true
 		r.Problems = append(r.Problems, Problem{At: p.At, Path: p.Path, Message: p.Message, Class: fault.Config})
 		return
 	}
@@ -83,14 +89,22 @@ func (r *Report) addAt(c *Config, err error) {
 		r.Problems = append(r.Problems, c.problem(key.Path, key.Err))
 	case errors.As(err, &list):
 		for _, p := range list {
-			r.Problems = append(r.Problems, c.problem("customizations."+p.Field, p.Err))
+			r.addValue(c.problem("customizations."+p.Field, p.Err))
 		}
 	case errors.As(err, &users):
 		for _, p := range users {
-			r.Problems = append(r.Problems, c.problem(c.accountPath(p), p.Err))
+			r.addValue(c.problem(c.accountPath(p), p.Err))
 		}
 	default:
 		r.Problems = append(r.Problems, Problem{Message: err.Error(), Hint: fault.HintOf(err), Class: fault.ClassOf(err)})
+	}
+}
+
+// addValue adds a problem with a value, unless there is none as its key could not be
+// read, which is said already.
+func (r *Report) addValue(p Problem) {
+	if !r.unread[p.Path] {
+		r.Problems = append(r.Problems, p)
 	}
 }
 

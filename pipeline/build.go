@@ -75,7 +75,7 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	if err := sys.readConfig(o, p); err != nil {
 		return nil, err
 	}
-	config, err := o.Config.Digest()
+	config, err := s.fetched.digest(ctx, o.Config)
 	if err != nil {
 		return nil, err
 	}

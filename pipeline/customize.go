@@ -14,7 +14,6 @@ import (
 	"imgbuild/customize/clock"
 	"imgbuild/customize/console"
 	"imgbuild/customize/dnf"
-	"imgbuild/customize/fetch"
 	"imgbuild/customize/files"
 	"imgbuild/customize/fips"
 	"imgbuild/customize/firewalld"
@@ -36,7 +35,11 @@ type customization struct {
 }
 
 // step applies one kind of customization.
-type step func(ctx context.Context, s *customize.System) (customize.Effects, []error, error)
+type step struct {
+	apply func(ctx context.Context, s *customize.System) (customize.Effects, []error, error)
+	// needs is the step without which this one would complain of what is missing.
+	needs, name string
+}
 
 // steps returns what is to be done, in the order it is to be done in: owners of
 // files are looked up, and units may be among the files.
@@ -44,29 +47,29 @@ func (c *customization) steps(config *blueprints.Config) []step {
 	var list []step
 	// The two kinds of functions that apply something.
 	plain := func(apply func(*customize.System) (customize.Problems, error)) {
-		list = append(list, func(_ context.Context, s *customize.System) (customize.Effects, []error, error) {
+		list = append(list, step{apply: func(_ context.Context, s *customize.System) (customize.Effects, []error, error) {
 			warnings, err := apply(s)
 			return customize.Effects{}, warnings.Unwrap(), err
-		})
+		}})
 	}
 	effective := func(apply func(*customize.System) (customize.Effects, customize.Problems, error)) {
-		list = append(list, func(_ context.Context, s *customize.System) (customize.Effects, []error, error) {
+		list = append(list, step{apply: func(_ context.Context, s *customize.System) (customize.Effects, []error, error) {
 			effects, warnings, err := apply(s)
 			return effects, warnings.Unwrap(), err
-		})
+		}})
 	}
 	s := config.Settings()
 	if len(s.Users)+len(s.Groups) > 0 {
-		list = append(list, func(_ context.Context, sys *customize.System) (customize.Effects, []error, error) {
+		list = append(list, step{name: "accounts", apply: func(_ context.Context, sys *customize.System) (customize.Effects, []error, error) {
 			warnings, err := accounts.Apply(sys, s.Users, s.Groups)
 			return customize.Effects{}, warnings.Unwrap(), err
-		})
+		}})
 	}
 	if s.Files != nil {
-		list = append(list, func(ctx context.Context, sys *customize.System) (customize.Effects, []error, error) {
+		list = append(list, step{name: "files", needs: "accounts", apply: func(ctx context.Context, sys *customize.System) (customize.Effects, []error, error) {
 			warnings, err := files.Apply(ctx, sys, *s.Files, files.Options{Allow: config.Options.AllowPaths}, c.source)
 			return customize.Effects{}, warnings.Unwrap(), err
-		})
+		}})
 	}
 	if s.Hostname != nil {
 		plain(func(sys *customize.System) (customize.Problems, error) { return hostname.Apply(sys, *s.Hostname) })
@@ -109,6 +112,7 @@ func (c *customization) steps(config *blueprints.Config) []step {
 	}
 	if s.Units != nil {
 		plain(func(sys *customize.System) (customize.Problems, error) { return units.Apply(sys, *s.Units) })
+		list[len(list)-1].needs = "files"
 	}
 	return list
 }
@@ -116,11 +120,11 @@ func (c *customization) steps(config *blueprints.Config) []step {
 // rehearse applies the customizations to a copy of what will be deployed: what is
 // wrong with them is all said at once and before anything is made, and their
 // effects outside of /etc and /var are known before these are needed.
-func (d *disks) rehearse(ctx context.Context, sys *system, o *Options, id identity, p Progress) error {
+func (d *disks) rehearse(ctx context.Context, source files.Source, sys *system, o *Options, id identity, p Progress) error {
 	if o.Config == nil {
 		return nil
 	}
-	d.custom.source = &fetch.Source{}
+	d.custom.source = source
 	for {
 		before := len(o.Config.Ignored)
 		problems, err := d.rehearseOnce(ctx, sys, o, id)
@@ -158,8 +162,13 @@ func (d *disks) rehearseOnce(ctx context.Context, sys *system, o *Options, id id
 	trial := fresh()
 	d.custom.effects, d.custom.warnings = customize.Effects{}, nil
 	var done []step
-	for _, apply := range d.custom.steps(o.Config) {
-		effects, warnings, err := apply(ctx, trial)
+	failed := map[string]bool{}
+	for _, step := range d.custom.steps(o.Config) {
+		if step.needs != "" && failed[step.needs] {
+			failed[step.name] = true
+			continue
+		}
+		effects, warnings, err := step.apply(ctx, trial)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -170,9 +179,10 @@ func (d *disks) rehearseOnce(ctx context.Context, sys *system, o *Options, id id
 		}
 		if err == nil {
 			d.custom.effects.Add(effects)
-			done = append(done, apply)
+			done = append(done, step)
 			continue
 		}
+		failed[step.name] = true
 		if !errors.As(err, new(customize.Problems)) && !errors.As(err, new(accounts.Problems)) {
 			return nil, err
 		}
@@ -180,7 +190,7 @@ func (d *disks) rehearseOnce(ctx context.Context, sys *system, o *Options, id id
 		// The system is half changed; the others get one without this.
 		trial = fresh()
 		for _, again := range done {
-			if _, _, err := again(ctx, trial); err != nil {
+			if _, _, err := again.apply(ctx, trial); err != nil {
 				return problems, nil
 			}
 		}
@@ -194,8 +204,8 @@ func (d *disks) customize(ctx context.Context, sys *system, o *Options, id ident
 		return nil
 	}
 	s := customize.New(sys.merged, d.sysroot.Etc, d.sysroot.Var, d.time, id.bytes)
-	for _, apply := range d.custom.steps(o.Config) {
-		if _, _, err := apply(ctx, s); err != nil {
+	for _, step := range d.custom.steps(o.Config) {
+		if _, _, err := step.apply(ctx, s); err != nil {
 			if err := o.Config.Problems([]error{err}); err != nil {
 				return err
 			}

@@ -84,7 +84,7 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 			return nil, err
 		}
 	}
-	if err := d.rehearse(ctx, sys, o, id, p); err != nil {
+	if err := d.rehearse(ctx, &s.fetched, sys, o, id, p); err != nil {
 		return nil, err
 	}
 	if err := d.importImage(s, sys, target); err != nil {

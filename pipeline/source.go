@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"imgbuild/bootc"
+	"imgbuild/customize/fetch"
 	"imgbuild/oci"
 	"imgbuild/ostree"
 	"imgbuild/tree"
@@ -17,6 +18,8 @@ type source struct {
 	base   int        // how many of the layers are an encapsulated commit
 	cache  *oci.Cache // nil without one
 	closes []func()   // what else close has to do
+
+	fetched fetched // for the configuration
 }
 
 // pull opens the image, checks what can be checked without its layers, and
@@ -40,7 +43,7 @@ func pull(ctx context.Context, o *Options, p Progress) (_ *source, err error) {
 // open resolves the image and reads its manifest and config.
 func open(ctx context.Context, o *Options, p Progress) (s *source, unpack oci.UnpackOptions, err error) {
 	p.Stage("resolve "+o.Image.String(), 0)
-	s = &source{}
+	s = &source{fetched: fetched{source: fetch.Source{Dir: o.TempDir}}}
 	unpack = oci.UnpackOptions{TempDir: o.TempDir, FileHash: ostree.FileHash, LinkHash: ostree.LinkSum, HashID: "ostree", Limits: o.Limits}
 	if !o.NoCache {
 		if unpack.Cache, err = oci.OpenCache(o.Cache); err != nil {
@@ -99,6 +102,8 @@ func (s *source) close() {
 	if s.image != nil {
 		s.image.Close()
 	}
+	// What it cannot remove is in the directory for temporary files.
+	_ = s.fetched.source.Close()
 }
 
 // system is the operating system of the image, as ostree sees it.
