@@ -18,7 +18,7 @@ type tool struct {
 	// prepare is shell code that runs before the program; $root is the
 	// directory of the packages.
 	prepare string
-	// interpreter is the program that runs a script: a path in the packages, or
+	// interpreter is the program that runs a script: python in the packages, or
 	// "sh", which is the machine's.
 	interpreter string
 }
@@ -33,9 +33,12 @@ const mkfsConfig = `export MKE2FS_CONFIG="$root/etc/mke2fs.conf"
 `
 
 // pythonHome makes Python independent of the machine's.
-const pythonHome = `export PYTHONHOME="$root/usr" PYTHONPATH="$root/usr/lib/python3/dist-packages" PYTHONDONTWRITEBYTECODE=1
+const pythonHome = `export PYTHONHOME="$root/usr" PYTHONPATH="$root/usr/lib/python3/dist-packages" PYTHONPYCACHEPREFIX="${TMPDIR:-/tmp}/imgbuild-pycache-$(id -u)"
 export GI_TYPELIB_PATH="$root/usr/lib/x86_64-linux-gnu/girepository-1.0"
 `
+
+// runPython runs a script that refuses to work for other users than root.
+const runPython = `import os, runpy, sys; os.getuid = lambda: 0; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")`
 
 // tools are the programs by package.
 var tools = []struct {
@@ -256,7 +259,7 @@ func wrapper(name string, t tool) string {
 		fmt.Fprintf(&b, "exec sh \"$root/%s\" \"$@\"\n", t.path)
 		return b.String()
 	default:
-		program, script = t.interpreter, fmt.Sprintf(" \"$root/%s\"", t.path)
+		program, script = t.interpreter, fmt.Sprintf(" -c '%s' \"$root/%s\"", runPython, t.path)
 	}
 	fmt.Fprintf(&b, "exec \"$root/%s\" --library-path \"$root/usr/lib/%[2]s:$root/usr/lib/%[2]s/systemd\" --argv0 %s \"$root/%s\"%s \"$@\"\n",
 		toolsLoader, toolsTriplet, name, program, script)
