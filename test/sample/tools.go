@@ -74,6 +74,7 @@ var tools = []struct {
 	{"ca-certificates", []tool{{path: "usr/sbin/update-ca-certificates", interpreter: "sh"}}},
 	{"openssl", []tool{{path: "usr/bin/openssl"}}},
 	{"p11-kit", []tool{{path: "usr/bin/trust"}}},
+	{"p11-kit-modules", nil},
 	{"firewalld", []tool{{path: "usr/bin/firewall-offline-cmd", prepare: pythonHome, interpreter: "usr/bin/python3"}}},
 	{"python3-minimal", nil},
 	{"libpython3-stdlib", nil},
