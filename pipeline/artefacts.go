@@ -14,6 +14,9 @@ type artefacts struct {
 
 // createArtefacts opens the files of a build.
 func createArtefacts(o *Options) (*artefacts, error) {
+	if o.NoOutput {
+		return &artefacts{}, nil
+	}
 	a, err := createFiles(o.Output, o.Types, &o.Formats)
 	if err != nil {
 		return nil, err

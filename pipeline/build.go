@@ -15,7 +15,8 @@ import (
 // Result is what a build made.
 type Result struct {
 	Plan      *Plan
-	Artefacts []string // paths of the files, in the order of the types
+	Types     []Type   // of the files
+	Artefacts []string // their paths
 	Pushed    string   // the reference and digest of a container disk that was pushed
 }
 
@@ -41,6 +42,9 @@ func Build(ctx context.Context, o Options, p Progress) (*Result, error) {
 	}
 	defer files.discard()
 	if err := o.checkPush(ctx); err != nil {
+		return nil, err
+	}
+	if err := o.checkUpload(ctx); err != nil {
 		return nil, err
 	}
 	b, err := prepare(ctx, &o, p)
@@ -114,6 +118,10 @@ func badImage(err error, o *Options) error {
 // emit writes all artefacts from the one disk, side by side.
 func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progress) (*Result, error) {
 	e := &emission{image: b.image, id: b.id, time: b.time, arch: o.Arch, output: o.Output, types: o.Types, formats: &o.Formats}
+	if o.NoOutput {
+		r := &Result{Plan: b.plan}
+		return r, b.upload(ctx, o, r, p)
+	}
 	if err := e.write(ctx, files, p); err != nil {
 		return nil, err
 	}
@@ -124,12 +132,14 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 	if _, err := files.manifest.file.Write(append(text, '\n')); err != nil {
 		return nil, outputError(err)
 	}
-	r := &Result{Plan: b.plan}
+	r := &Result{Plan: b.plan, Types: o.Types}
 	if r.Artefacts, err = files.commit(ctx, o.Chown); err != nil {
 		return nil, err
 	}
-	r.Pushed, err = e.push(ctx, o, p)
-	return r, err
+	if r.Pushed, err = e.push(ctx, o, p); err != nil {
+		return r, err
+	}
+	return r, b.upload(ctx, o, r, p)
 }
 
 // deltas turns a count of bytes done into steps of progress.

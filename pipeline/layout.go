@@ -252,12 +252,12 @@ func (l *layout) diskSize(o *Options, need int64) (int64, error) {
 	case o.Sizes.Root == 0 && !l.disks.layout.Compact:
 		size = max(need, layouts.DefaultSize)
 	}
-	if slices.Contains(o.Types, GCE) {
-		// Anything else is padded by the encoder, and the backup table is then
-		// not at the end.
+	if cloud := wholeGiB(o); cloud != "" {
+		// Anything else is padded by the encoder or the cloud, and the backup table
+		// is then not at the end.
 		whole := gce.Size(size)
 		if o.Sizes.Disk > 0 && whole != size {
-			return 0, usage(fmt.Errorf("disk size %s: a gce disk has whole GiB", blueprints.FormatSize(size)), fmt.Sprintf("--size %dGiB", whole/gib))
+			return 0, usage(fmt.Errorf("disk size %s: %s disk has whole GiB", blueprints.FormatSize(size), cloud), fmt.Sprintf("--size %dGiB", whole/gib))
 		}
 		size = whole
 	}
@@ -267,6 +267,17 @@ func (l *layout) diskSize(o *Options, need int64) (int64, error) {
 			fmt.Sprintf("--size %dMiB is the least, --size min takes it", (need+mib-1)/mib))
 	}
 	return size, nil
+}
+
+// wholeGiB names the type that wants a disk of whole GiB, "" where none does.
+func wholeGiB(o *Options) string {
+	switch {
+	case slices.Contains(o.Types, GCE):
+		return "a gce"
+	case slices.Contains(o.Types, AMI), o.Upload != nil:
+		return "an ami"
+	}
+	return ""
 }
 
 // write lays the file systems into the partitions and returns the disk.

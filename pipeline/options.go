@@ -44,6 +44,9 @@ type Options struct {
 	// Config is that of the config files, nil without one. A build may change it.
 	Config *blueprints.Config
 	Seed   string // "" derives all identifiers from the input
+	// Upload is where the disk of type ami goes, too; nil is nowhere.
+	Upload   Uploader
+	NoOutput bool // write no file, upload only
 	Formats
 }
 
@@ -137,6 +140,9 @@ func (o *Options) validate() error {
 	}
 	if len(o.Types) == 0 {
 		o.Types = []Type{QCOW2}
+	}
+	if err := o.validateUpload(); err != nil {
+		return err
 	}
 	o.Types = unique(o.Types)
 	if err := o.Formats.validate(o.Types); err != nil {

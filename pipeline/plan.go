@@ -115,7 +115,11 @@ func describe(s *source, sys *system, d *disks, l *layout, o *Options) *Plan {
 	for i := range l.parts {
 		p.Disk.Partitions = append(p.Disk.Partitions, l.describe(i))
 	}
+	p.Artefacts = []string{}
 	for _, t := range o.Types {
+		if o.NoOutput {
+			break
+		}
 		p.Artefacts = append(p.Artefacts, o.path(t))
 	}
 	return p

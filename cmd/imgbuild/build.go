@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,7 +29,9 @@ type flags struct {
 	sigPolicy, skipBound                         bool
 	store, rpmmd, buildContainer, payload        string
 	librepo, inVM, local                         bool
-	awsName, awsBucket, awsRegion                string
+	noOutput                                     bool
+	aws                                          awsFlags
+	results                                      resultFlags
 	config                                       configFlags
 }
 
@@ -51,6 +54,9 @@ they are printed on stdout when all are complete.`,
 			if err != nil {
 				return err
 			}
+			if err := f.results.check(); err != nil {
+				return err
+			}
 			result, err := pipeline.Build(cmd.Context(), *o, p)
 			p.finish()
 			if err != nil {
@@ -60,17 +66,24 @@ they are printed on stdout when all are complete.`,
 				warn(cmd.ErrOrStderr(), c.Ignored)
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "Build complete!")
-			fmt.Fprintf(cmd.ErrOrStderr(), "Results saved in %s\n", o.Output)
+			if !o.NoOutput {
+				fmt.Fprintf(cmd.ErrOrStderr(), "Results saved in %s\n", o.Output)
+			}
 			if result.Pushed != "" {
 				fmt.Fprintf(cmd.ErrOrStderr(), "Pushed %s\n", result.Pushed)
 			}
-			for _, path := range result.Artefacts {
-				fmt.Fprintln(cmd.OutOrStdout(), path)
+			made := &results{Pushed: result.Pushed}
+			for i, path := range result.Artefacts {
+				made.Artefacts = append(made.Artefacts, artefact{result.Types[i], path})
 			}
-			return nil
+			if u, ok := o.Upload.(*awsUpload); ok {
+				made.Uploads = u.results
+			}
+			return f.results.print(cmd.OutOrStdout(), made)
 		},
 	}
 	f.register(cmd.Flags())
+	f.results.register(cmd.Flags())
 	return cmd
 }
 
@@ -95,6 +108,8 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.skipBound, "skip-bound-images", false, "leave the image's bound images to the first boot")
 	f.config.register(s)
 	f.formatFlags.register(s)
+	f.aws.register(s)
+	s.BoolVar(&f.noOutput, "no-output", false, "write no file, upload only")
 	s.StringVar(&f.seed, "seed", "", "text that all UUIDs derive from (default: the image's digest and these flags)")
 	f.registerSource(s)
 
@@ -106,11 +121,8 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.inVM, "in-vm", false, "")
 	s.BoolVar(&f.local, "local", true, "")
 	s.StringVar(&f.payload, "installer-payload-ref", "", "")
-	s.StringVar(&f.awsName, "aws-ami-name", "", "")
-	s.StringVar(&f.awsBucket, "aws-bucket", "", "")
-	s.StringVar(&f.awsRegion, "aws-region", "", "")
 	for _, name := range []string{"store", "rpmmd", "use-librepo", "build-container", "in-vm", "local",
-		"installer-payload-ref", "aws-ami-name", "aws-bucket", "aws-region"} {
+		"installer-payload-ref"} {
 		_ = s.MarkHidden(name)
 	}
 }
@@ -156,16 +168,14 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 			fmt.Fprintf(cmd.ErrOrStderr(), "imgbuild: --%s is not needed: %s\n", n[0], n[1])
 		}
 	}
-	for _, name := range []string{"installer-payload-ref", "aws-ami-name", "aws-bucket", "aws-region"} {
-		if cmd.Flags().Changed(name) {
-			return nil, fault.New(fault.Unsupported, fmt.Errorf("--%s: not in this version", name), "nothing is uploaded, and no installer made; the types are "+strings.Join(pipeline.Types(), ", "))
-		}
+	if name := "installer-payload-ref"; cmd.Flags().Changed(name) {
+		return nil, fault.New(fault.Unsupported, fmt.Errorf("--%s: not in this version", name), "no installer is made; the types are "+strings.Join(pipeline.Types(), ", "))
 	}
 	o := &pipeline.Options{
 		HostArch: runtime.GOARCH, Output: f.output, Cache: f.cache, NoCache: f.noCache, TempDir: os.TempDir(),
 		Insecure: !f.tlsVerify, AuthFile: f.authfile, Getenv: os.Getenv, Target: f.target, Stateroot: f.stateroot, RootFS: f.rootfs,
 		Kargs: f.kargs, KargDelete: f.kargDelete, NoDefaults: f.noDefaults, SELinuxOff: f.selinuxOff,
-		SigPolicy: f.sigPolicy, SkipBound: f.skipBound, Seed: f.seed,
+		SigPolicy: f.sigPolicy, SkipBound: f.skipBound, Seed: f.seed, NoOutput: f.noOutput,
 	}
 	// Without a home directory there are no credentials to be found there.
 	o.Home, _ = os.UserHomeDir()
@@ -197,8 +207,27 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 			return nil, err
 		}
 	}
-	o.Config, err = f.config.load(cmd.InOrStdin(), cmd.ErrOrStderr())
-	return o, err
+	if o.Config, err = f.config.load(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
+		return nil, err
+	}
+	return o, f.upload(cmd, o)
+}
+
+// upload reads the flags of uploads, none of which may be without effect.
+func (f *flags) upload(cmd *cobra.Command, o *pipeline.Options) error {
+	name := f.aws.given(cmd)
+	if name == "" {
+		return nil
+	}
+	if !slices.Contains(o.Types, pipeline.AMI) {
+		return fault.New(fault.Usage, fmt.Errorf("--%s: is about type ami, which is not asked for", name), "add --type ami")
+	}
+	u, err := f.aws.uploader(cmd.Context(), o.Cache)
+	if err != nil {
+		return err
+	}
+	o.Upload = u
+	return nil
 }
 
 func (f *flags) sizes(s *pipeline.Sizes) error {

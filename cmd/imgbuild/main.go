@@ -34,7 +34,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	// An interrupted upload says by itself what is there.
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) && fault.ClassOf(err) != fault.Interrupted {
 		fmt.Fprintln(stderr, "imgbuild: interrupted: nothing was written")
 		return int(fault.Interrupted)
 	}
@@ -86,7 +87,7 @@ containers, KVM or loop devices, on any host, for any architecture.
 	})
 	root.PersistentFlags().String("log-level", "error", "how much to say on stderr: debug, info or error")
 	root.PersistentFlags().BoolP("verbose", "v", false, "say more: --log-level info, and plain progress lines")
-	root.AddCommand(newBuild(), newPlan(), newInspect(), newConfig(), newVersion())
+	root.AddCommand(newBuild(), newPlan(), newInspect(), newConfig(), newUpload(), newVersion())
 	return root
 }
 

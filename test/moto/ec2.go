@@ -84,6 +84,10 @@ func (f *Front) serveEC2(hr *http.Request, r Request) *answer {
 		}
 	}
 	switch r.Action {
+	case "DescribeRegions":
+		// moto answers in regions that it knows, and breaks in others.
+		hr = hr.Clone(hr.Context())
+		hr.Header.Set("Authorization", strings.Replace(hr.Header.Get("Authorization"), "/"+r.Region+"/", "/us-east-1/", 1))
 	case "ImportSnapshot":
 		return f.importSnapshot(r)
 	case "DescribeImportSnapshotTasks":

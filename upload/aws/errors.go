@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"regexp"
 	"slices"
@@ -63,6 +64,8 @@ func (u *Uploader) explain(what string, err error) error {
 		hint = "choose another name with --aws-ami-name"
 	case strings.HasPrefix(code, "KMS") || strings.Contains(message, "KMS"):
 		hint = u.kmsHint()
+	case strings.Contains(message, "role "):
+		hint = roleHint
 	case slices.Contains(blockCodes, code):
 		hint = "start again; it is worth a report if it happens again"
 	}
@@ -119,6 +122,9 @@ func attempts(err error) string {
 func innermost(err error) string {
 	for {
 		next := errors.Unwrap(err)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return "the connection was cut"
+		}
 		if next == nil {
 			return err.Error()
 		}
@@ -197,8 +203,8 @@ func lost(err error) bool {
 		return false
 	}
 	var answer *smithyhttp.ResponseError
-	if errors.As(err, &answer) {
+	if errors.As(err, &answer) && answer.HTTPStatusCode() != 0 {
 		return answer.HTTPStatusCode() >= 500
 	}
-	return !isCode(err)
+	return !errors.As(err, new(smithy.APIError))
 }

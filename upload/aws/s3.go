@@ -59,12 +59,12 @@ func (r *run) importSnapshot(ctx context.Context) error {
 // putObject uploads the whole disk, zeros included.
 func (r *run) putObject(ctx context.Context, key string) error {
 	size := r.disk.Image.Size()
-	part := int64(partSize)
-	if least := (size-1)/maxParts + 1; least > part {
-		part = (least + 1<<20 - 1) &^ (1<<20 - 1)
-	}
+	part := partSizeOf(size)
 	what := fmt.Sprintf("s3://%s/%s", r.opt.Bucket, key)
 	up, err := r.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &r.opt.Bucket, Key: &key, ContentType: aws.String("application/octet-stream")})
+	if lost(err) {
+		r.onFailure("perhaps the parts of "+what, func(ctx context.Context) error { return r.abortUploads(ctx, key) })
+	}
 	if err != nil {
 		return r.explain("upload to "+what, err)
 	}
@@ -117,6 +117,27 @@ func (r *run) putObject(ctx context.Context, key string) error {
 	}
 	done = true
 	return nil
+}
+
+// abortUploads gives up all uploads of an object.
+func (r *run) abortUploads(ctx context.Context, key string) error {
+	out, err := r.s3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &r.opt.Bucket, Prefix: &key})
+	if err != nil {
+		return err
+	}
+	for _, up := range out.Uploads {
+		_, err := r.s3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &r.opt.Bucket, Key: &key, UploadId: up.UploadId})
+		if err = ignore(err, "NoSuchUpload"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// partSizeOf returns the size of the parts of an object.
+func partSizeOf(size int64) int64 {
+	least := (size-1)/maxParts + 1
+	return max(partSize, (least+1<<20-1)&^(1<<20-1))
 }
 
 func (r *run) deleteObject(ctx context.Context, key string) error {
@@ -235,11 +256,14 @@ func (r *run) awaitImport(ctx context.Context, task string) error {
 	}
 }
 
+// roleHint is for errors about the role of VM Import.
+const roleHint = "VM Import acts in the role vmimport of the account, or the one named with --aws-role-name; --aws-upload ebs needs none"
+
 // importFailed is the error of a task that ended without a snapshot.
 func importFailed(task, why string) error {
 	hint := "--aws-upload ebs needs neither bucket nor import"
 	if strings.Contains(strings.ToLower(why), "role") {
-		hint = "VM Import acts in the role vmimport of the account, or the one named with --aws-role-name; " + hint
+		hint = roleHint
 	}
 	return fault.New(fault.Upload, fmt.Errorf("import task %s: %s", task, orElse(why, "was cancelled")), hint)
 }
