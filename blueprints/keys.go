@@ -54,6 +54,23 @@ func applied() [][3]string {
 		{"customizations.services.enabled", "links in `/etc/systemd/system`, as `systemctl enable` makes them", "0.2"},
 		{"customizations.services.disabled", "links in `/etc/systemd/system`, as `systemctl disable` leaves them", "0.2"},
 		{"customizations.services.masked", "links to `/dev/null` in `/etc/systemd/system`", "0.2"},
+		{"customizations.filesystem[].mountpoint", "`/`, `/boot` or a path below `/var`: the least size of what is there, or a file system of its own, with a mount unit", "0.2"},
+		{"customizations.filesystem[].minsize", "size of its partition, at least; 1 GiB (`/boot`: 500 MiB) in any case", "0.2"},
+		{"customizations.filesystem[].size", "the same, by its old name", "0.2"},
+		{"customizations.disk.type", "the partition table", "0.2"},
+		{"customizations.disk.minsize", "size of the disk, at least", "0.2"},
+		{"customizations.disk.start_offset", "room in front of the first partition, behind the partition table", "0.2"},
+		{"customizations.disk.sector_size", "the partition table, and file systems: 512 or 4096", "0.2"},
+		{"customizations.disk.partitions[].type", "what is in the partition; `lvm` is refused", "0.2"},
+		{"customizations.disk.partitions[].minsize", "size of the partition, at least", "0.2"},
+		{"customizations.disk.partitions[].part_type", "the partition table; without it the type follows from the content", "0.2"},
+		{"customizations.disk.partitions[].part_label", "the partition table (`/dev/disk/by-partlabel`)", "0.2"},
+		{"customizations.disk.partitions[].part_uuid", "the partition table (`/dev/disk/by-partuuid`)", "0.2"},
+		{"customizations.disk.partitions[].mountpoint", "a mount unit in `/etc/systemd/system`; what the image has there moves to the partition", "0.2"},
+		{"customizations.disk.partitions[].label", "the file system (`/dev/disk/by-label`)", "0.2"},
+		{"customizations.disk.partitions[].fs_type", "the file system; `swap` gets a swap unit", "0.2"},
+		{"customizations.disk.partitions[].subvolumes[].name", "the subvolume", "0.2"},
+		{"customizations.disk.partitions[].subvolumes[].mountpoint", "a mount unit", "0.2"},
 		{"customizations.partitioning_mode", "`raw` is the layout of every disk; `lvm` and `auto-lvm` are refused", "0.2"},
 		{"customizations.ignition.embedded.config", "a configuration for Ignition in the image's `/boot`", "0.2"},
 		{"customizations.ignition.firstboot.url", "`/boot/ignition.firstboot` and the kernel command line of the first boot", "0.2"},
@@ -118,7 +135,7 @@ func Keys() []KeyInfo {
 // refusedAt returns the refusal that a key is under, or nil.
 func refusedAt(path string) *refusal {
 	plain := strings.ReplaceAll(path, "[]", "")
-	for _, f := range refusals() {
+	for _, f := range append(refusals(), lvmKeys()...) {
 		if plain == f.path || strings.HasPrefix(plain, f.path+".") {
 			return &f
 		}

@@ -62,7 +62,9 @@ func verdicts() []struct {
 	const disk = "[customizations.disk]\n"
 	const part = disk + "[[customizations.disk.partitions]]\nminsize='1 GiB'\n"
 	unsupported := func(path, why string) string { return "customizations." + path + ": not applied: " + why }
-	layout := unsupported("disk", "other layouts than the default one are not in this version")
+	lvm := func(i int) string {
+		return unsupported(fmt.Sprintf("disk.partitions[%d].type", i), `"lvm": imgbuild writes no LVM: bootable containers do not start from it reliably (osbuild/images#2228) (plain partitions and btrfs subvolumes work)`)
+	}
 	return []struct {
 		text  string
 		want  []string
@@ -87,10 +89,8 @@ func verdicts() []struct {
 
 		// Upstream's checks of file systems.
 		{"[[customizations.filesystem]]\nmountpoint='/'\nminsize='10 GiB'\nsize=1", []string{
-			unsupported("filesystem", "other layouts than the default one are not in this version"),
 			"customizations.filesystem[0].size: size and minsize cannot both be set (size is an alias for minsize)"}, fault.Config},
 		{"[[customizations.filesystem]]\nmountpoint='/var'\nminsize=0\n[[customizations.filesystem]]\nmountpoint='var'\n[[customizations.filesystem]]\nmountpoint='/var//x'\nminsize='10 gb'", []string{
-			unsupported("filesystem", "other layouts than the default one are not in this version"),
 			"customizations.filesystem[0].minsize: must be greater than 0",
 			`customizations.filesystem[0].mountpoint: path "/var" is not allowed: only /, /boot and paths below /var that are no links there can be file systems of their own`,
 			"customizations.filesystem[1].minsize: missing",
@@ -99,33 +99,32 @@ func verdicts() []struct {
 			`customizations.filesystem[2].mountpoint: mountpoint "/var//x" is not a canonical path (did you mean "/var/x"?)`}, fault.Config},
 		{"[[customizations.filesystem]]\nmountpoint='/'\nminsize=-1\n" + disk, []string{
 			"customizations.disk: cannot combine disk and filesystem customizations",
-			unsupported("filesystem", "other layouts than the default one are not in this version"),
 			"customizations.filesystem[0].minsize: cannot be negative"}, fault.Config},
 
 		// Upstream's checks of partitions.
-		{disk + "type='mbr'\nsector_size=1000", []string{layout,
+		{disk + "type='mbr'\nsector_size=1000", []string{
 			"customizations.disk.sector_size: sector_size must be a power of 2, got 1000",
 			`customizations.disk.type: "mbr" is none of gpt, dos`}, fault.Config},
-		{"[customizations.disk]\ntype='dos'\n" + strings.Repeat("[[customizations.disk.partitions]]\nminsize=1\nfs_type='swap'\n", 5), []string{layout,
+		{"[customizations.disk]\ntype='dos'\n" + strings.Repeat("[[customizations.disk.partitions]]\nminsize=1\nfs_type='swap'\n", 5), []string{
 			`customizations.disk.partitions: "dos" partition table type only supports up to 4 partitions: got 5`}, fault.Config},
-		{part + "type='raid'", []string{layout, `customizations.disk.partitions[0].type: "raid" is none of plain, lvm, btrfs`}, fault.Config},
-		{part + "fs_type='swap'\nmountpoint='/x'", []string{layout,
+		{part + "type='raid'", []string{`customizations.disk.partitions[0].type: "raid" is none of plain, lvm, btrfs`}, fault.Config},
+		{part + "fs_type='swap'\nmountpoint='/x'", []string{
 			`customizations.disk.partitions[0].mountpoint: mountpoint for swap partition must be empty (got "/x")`}, fault.Config},
-		{part + "fs_type='none'\nmountpoint='/x'\npart_type='xyz'\npart_uuid='1'\npart_label='" + strings.Repeat("é", 37) + "'", []string{layout,
+		{part + "fs_type='none'\nmountpoint='/x'\npart_type='xyz'\npart_uuid='1'\npart_label='" + strings.Repeat("é", 37) + "'", []string{
 			`customizations.disk.partitions[0].mountpoint: mountpoint for none partition must be empty (got "/x")`,
 			"customizations.disk.partitions[0].part_label: part_label is not a valid GPT label, it is too long",
 			`customizations.disk.partitions[0].part_type: invalid part_type "xyz": must be a valid UUID for GPT partition tables or a 2-digit hex number for DOS partition tables`,
 			`customizations.disk.partitions[0].part_uuid: invalid partition part_uuid "1" (must be a valid UUID)`}, fault.Config},
-		{"[customizations.disk]\ntype='dos'\n[[customizations.disk.partitions]]\nminsize=1\nfs_type='ext4'\nmountpoint='/boot/efi'\npart_type='0fc63daf-8483-4772-8e79-3d69d8477de4'\npart_uuid='0fc63daf-8483-4772-8e79-3d69d8477de4'\npart_label='x'", []string{layout,
+		{"[customizations.disk]\ntype='dos'\n[[customizations.disk.partitions]]\nminsize=1\nfs_type='ext4'\nmountpoint='/boot/efi'\npart_type='0fc63daf-8483-4772-8e79-3d69d8477de4'\npart_uuid='0fc63daf-8483-4772-8e79-3d69d8477de4'\npart_label='x'", []string{
 			`customizations.disk.partitions[0].fs_type: unsupported filesystem type for "/boot/efi": ext4`,
 			"customizations.disk.partitions[0].part_label: part_label is not supported for dos partition tables",
 			`customizations.disk.partitions[0].part_type: invalid partition part_type "0fc63daf-8483-4772-8e79-3d69d8477de4" for partition table type "dos" (must be a 2-digit hex number)`,
 			"customizations.disk.partitions[0].part_uuid: part_uuid is not supported for dos partition tables"}, fault.Config},
-		{part + "fs_type='ext4'\nmountpoint='/'\n[[customizations.disk.partitions]]\nminsize=1\nfs_type='vfat'\nmountpoint='/boot'\nname='x'\n[[customizations.disk.partitions]]\nminsize=1\nfs_type='ext4'\nmountpoint='/'", []string{layout,
+		{part + "fs_type='ext4'\nmountpoint='/'\n[[customizations.disk.partitions]]\nminsize=1\nfs_type='vfat'\nmountpoint='/boot'\nname='x'\n[[customizations.disk.partitions]]\nminsize=1\nfs_type='ext4'\nmountpoint='/'", []string{
 			`customizations.disk.partitions[1].fs_type: unsupported filesystem type for "/boot": vfat`,
 			`customizations.disk.partitions[1].name: not a key of partitions of type "plain"`,
 			`customizations.disk.partitions[2].mountpoint: duplicate mountpoint "/" in partitioning customizations`}, fault.Config},
-		{part + "type='lvm'\nname='vg'\nlabel='x'\nlogical_volumes=[{name='a',minsize=1,mountpoint='/',fs_type='ext4'},{name='a',minsize=1,mountpoint='/boot',fs_type='xfs'},{minsize=1,fs_type='swap',mountpoint='/s'},{mountpoint='x'}]", []string{layout,
+		{part + "type='lvm'\nname='vg'\nlabel='x'\nlogical_volumes=[{name='a',minsize=1,mountpoint='/',fs_type='ext4'},{name='a',minsize=1,mountpoint='/boot',fs_type='xfs'},{minsize=1,fs_type='swap',mountpoint='/s'},{mountpoint='x'}]", []string{lvm(0),
 			`customizations.disk.partitions[0].label: not a key of partitions of type "lvm"`,
 			`customizations.disk.partitions[0].logical_volumes[1].mountpoint: invalid mountpoint "/boot" for logical volume`,
 			`customizations.disk.partitions[0].logical_volumes[1].name: duplicate LVM logical volume name "a" in volume group "vg" in partitioning customizations`,
@@ -133,7 +132,7 @@ func verdicts() []struct {
 			`customizations.disk.partitions[0].logical_volumes[3].fs_type: unknown or invalid filesystem type (fs_type) for logical volume with mountpoint "x"`,
 			`customizations.disk.partitions[0].logical_volumes[3].minsize: missing`,
 			`customizations.disk.partitions[0].logical_volumes[3].mountpoint: invalid logical volume customization: mountpoint "x" is not an absolute path`}, fault.Config},
-		{part + "type='btrfs'\n[[customizations.disk.partitions]]\nminsize=1\ntype='btrfs'\nsubvolumes=[{name='',mountpoint='/a'},{name='b',mountpoint='/a'},{name='b',mountpoint='/boot/efi'},{}]\n[[customizations.disk.partitions]]\nminsize=1\ntype='lvm'", []string{layout,
+		{part + "type='btrfs'\n[[customizations.disk.partitions]]\nminsize=1\ntype='btrfs'\nsubvolumes=[{name='',mountpoint='/a'},{name='b',mountpoint='/a'},{name='b',mountpoint='/boot/efi'},{}]\n[[customizations.disk.partitions]]\nminsize=1\ntype='lvm'", []string{lvm(2),
 			"customizations.disk.partitions: btrfs and lvm partitioning cannot be combined",
 			"customizations.disk.partitions[0].subvolumes: btrfs volume requires subvolumes",
 			"customizations.disk.partitions[1].subvolumes[0].name: btrfs subvolume with empty name in partitioning customizations",
@@ -142,8 +141,8 @@ func verdicts() []struct {
 			`customizations.disk.partitions[1].subvolumes[2].name: duplicate btrfs subvolume name "b" in partitioning customizations`,
 			"customizations.disk.partitions[1].subvolumes[3].mountpoint: missing",
 			"customizations.disk.partitions[1].subvolumes[3].name: missing"}, fault.Config},
-		{disk + strings.Repeat("[[customizations.disk.partitions]]\nminsize=1\ntype='lvm'\n", 2), []string{layout, "customizations.disk.partitions: multiple LVM volume groups are not yet supported"}, fault.Config},
-		{disk + strings.Repeat("[[customizations.disk.partitions]]\nminsize=1\ntype='btrfs'\nsubvolumes=[{name='a',mountpoint='/'}]\n", 2), []string{layout,
+		{disk + strings.Repeat("[[customizations.disk.partitions]]\nminsize=1\ntype='lvm'\n", 2), []string{lvm(0), lvm(1), "customizations.disk.partitions: multiple LVM volume groups are not yet supported"}, fault.Config},
+		{disk + strings.Repeat("[[customizations.disk.partitions]]\nminsize=1\ntype='btrfs'\nsubvolumes=[{name='a',mountpoint='/'}]\n", 2), []string{
 			"customizations.disk.partitions: multiple btrfs volumes are not yet supported",
 			`customizations.disk.partitions[1].subvolumes[0].mountpoint: duplicate mountpoint "/" in partitioning customizations`}, fault.Config},
 
@@ -274,15 +273,14 @@ func TestEmbed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := c.Ignored; len(got) != 1 || !strings.HasPrefix(got[0], "ignored: /usr/lib/bootc-image-builder/config.toml:4:18: customizations.filesystem: not applied") {
-		t.Errorf("ignored %q", got)
+	if fs := c.Blueprint.Customizations.Filesystem; len(c.Ignored) > 0 || len(fs) != 1 || fs[0].MinSize != 5<<30 {
+		t.Errorf("ignored %q, file systems %+v", c.Ignored, fs)
 	}
 	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "not newer, customizations.user") || *c.Blueprint.Customizations.Hostname != "h" {
 		t.Errorf("%q, %+v", c.Warnings, c.Blueprint)
 	}
-	_, err = Embed(nil, embedded)
-	if fault.ClassOf(err) != fault.Unsupported || !strings.HasPrefix(err.Error(), "/usr/lib/bootc-image-builder/config.toml:4:18: customizations.filesystem: not applied") {
-		t.Errorf("%v", err)
+	if c, err = Embed(nil, embedded); err != nil || len(c.Blueprint.Customizations.Filesystem) != 1 {
+		t.Errorf("%+v, %v", c, err)
 	}
 	_, err = Embed(nil, Source{"/c.toml", []byte("[[customizations.filesystem]]\nmountpoint='x'")})
 	if fault.ClassOf(err) != fault.Config {

@@ -33,8 +33,6 @@ func refusals() []refusal {
 		{"groups", packages, installGroups},
 		{"containers", "container images are bound to the image when it is built", bindContainers},
 		{"customizations.kernel.name", "the kernel is the image's", swapKernel},
-		{"customizations.filesystem", "other layouts than the default one are not in this version", nil},
-		{"customizations.disk", "other layouts than the default one are not in this version", nil},
 		{"customizations.installation_device", media, nil},
 		{"customizations.fdo", "the client of device onboarding is a package, and packages are installed when the image is built", onboard},
 		{"customizations.openscap", "a system is hardened by programs that run when the image is built", harden},
@@ -62,9 +60,35 @@ func (c *Config) refuse(r *Report) {
 		}
 		r.Problems = append(r.Problems, p)
 	}
+	c.refuseLVM(r)
 	if m := c.Blueprint.Customizations.PartitioningMode; m == "lvm" || m == "auto-lvm" {
 		r.Problems = append(r.Problems, c.problem("customizations.partitioning_mode", fault.New(fault.Unsupported,
 			fmt.Errorf("not applied: %q would choose a layout by itself", m), "customizations.disk says what is to be on LVM")))
+	}
+}
+
+// whyNoLVM says why volume groups are refused.
+const whyNoLVM = "imgbuild writes no LVM: bootable containers do not start from it reliably (osbuild/images#2228)"
+
+// lvmKeys are refused without being keys of all partitions.
+func lvmKeys() []refusal {
+	return []refusal{
+		{"customizations.disk.partitions.name", whyNoLVM, nil},
+		{"customizations.disk.partitions.logical_volumes", whyNoLVM, nil},
+	}
+}
+
+// refuseLVM adds the volume groups.
+func (c *Config) refuseLVM(r *Report) {
+	d := c.Blueprint.Customizations.Disk
+	if d == nil {
+		return
+	}
+	for i, p := range d.Partitions {
+		if p.Type == PartitionLVM {
+			r.Problems = append(r.Problems, c.problem(fmt.Sprintf("customizations.disk.partitions[%d].type", i), fault.New(fault.Unsupported,
+				fmt.Errorf("not applied: %q: %s", p.Type, whyNoLVM), "plain partitions and btrfs subvolumes work")))
+		}
 	}
 }
 

@@ -37,9 +37,11 @@ type Request struct {
 	SkipBootUUID bool
 	// BootFS is the type of the file system that holds /boot: ext4, xfs, btrfs.
 	BootFS string
-	// BootPartition is the GPT number, from 1, of the partition of that file
-	// system.
+	// BootPartition is the number, from 1, of the partition of that file system.
 	BootPartition int
+	// DOS says that the partition table is that of an MBR. GRUB's core image for
+	// BIOS is in the gap behind it then: BIOSBoot stands for that.
+	DOS bool
 	// SeparateBoot says that /boot is a file system of its own.
 	SeparateBoot bool
 

@@ -75,7 +75,7 @@ func (in *installation) file(perm uint32, b []byte) *tree.Inode {
 
 // installBIOS does what grub-install for i386-pc does.
 func (in *installation) installBIOS() error {
-	modules, err := grub.CoreModules(in.BootFS)
+	modules, err := grub.CoreModules(in.BootFS, in.DOS)
 	if err != nil {
 		return fault.New(fault.Unsupported, err, "")
 	}
@@ -92,7 +92,7 @@ func (in *installation) installBIOS() error {
 
 // installPReP does what grub-install for powerpc-ieee1275 does.
 func (in *installation) installPReP() error {
-	modules, err := grub.CoreELFModules(in.BootFS)
+	modules, err := grub.CoreELFModules(in.BootFS, in.DOS)
 	if err != nil {
 		return fault.New(fault.Unsupported, err, "")
 	}
@@ -122,7 +122,11 @@ func (in *installation) prefix() (string, error) {
 	if in.BootPartition < 1 {
 		return "", fmt.Errorf("partition %d of /boot", in.BootPartition)
 	}
-	return fmt.Sprintf("(,gpt%d)%s", in.BootPartition, in.bootPath(bootupd.GrubDir)), nil
+	table := "gpt"
+	if in.DOS {
+		table = "msdos"
+	}
+	return fmt.Sprintf("(,%s%d)%s", table, in.BootPartition, in.bootPath(bootupd.GrubDir)), nil
 }
 
 // installCore installs a core image for a partition of size bytes, or 0 for any.

@@ -24,10 +24,9 @@ func Default(arch string, f Firmware, rootFS string) *Layout {
 		p.FS.Label, p.FS.Options = "EFI-SYSTEM", "umask=0077,shortname=winnt"
 		l.add(p)
 	}
-	l.add(Partition{
-		Name: "boot", Type: partition.XBOOTLDR.String(), Size: bootSize,
-		FS: &FileSystem{Type: Ext4, Label: "boot", Mount: "/boot", Options: "ro"},
-	})
+	boot := bootPartition(l, Ext4)
+	boot.Name, boot.FS.Options = "boot", "ro"
+	l.add(boot)
 	l.add(Partition{
 		Name: "root", Type: rootType(GPT, arch),
 		FS: &FileSystem{Type: rootFS, Label: "root", Mount: "/", Options: "ro", Verity: rootFS == Ext4},

@@ -68,7 +68,7 @@ const (
 
 // Layout is a disk whose partitions have least sizes, and no places yet.
 type Layout struct {
-	Table Table
+	Table Table  // "" is the default layout with other Mounts
 	ID    string // GUID of a GPT disk; "" derives one
 	Size  int64  // least size of the disk in bytes; 0 is [DefaultSize]
 	// Compact does without [DefaultSize]: the disk is as large as its
@@ -201,16 +201,21 @@ func (f *FileSystem) Mounts() []Mount {
 		if s.Mount == "" {
 			continue
 		}
-		options := "subvol=" + s.Name
-		if s.Compress != "" {
-			options += ",compress=" + s.Compress
-		}
-		if s.ReadOnly {
-			options += ",ro"
-		}
-		list = append(list, Mount{Where: s.Mount, Subvolume: s.Name, Options: options})
+		list = append(list, Mount{Where: s.Mount, Subvolume: s.Name, Options: s.Options()})
 	}
 	return list
+}
+
+// Options returns how the subvolume is mounted.
+func (s Subvolume) Options() string {
+	options := "subvol=" + s.Name
+	if s.Compress != "" {
+		options += ",compress=" + s.Compress
+	}
+	if s.ReadOnly {
+		options += ",ro"
+	}
+	return options
 }
 
 // Find returns the index of the partition that has the role, -1 without one.

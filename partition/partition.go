@@ -1,11 +1,12 @@
-// Package partition plans and encodes GUID partition tables.
+// Package partition plans and encodes partition tables.
 //
 // The format is that of the UEFI specification 2.10: chapter 5.2.3 (protective
 // MBR) and 5.3 (GPT disk layout, header revision 1.0), for logical sectors of
 // 512 and 4096 bytes. Written are the protective MBR with boot code, both
 // headers and both arrays of 128 entries of 128 bytes. Read are tables of any
-// array size whose two copies are sound and agree. Hybrid MBRs and MBR-only disks
-// are not supported.
+// array size whose two copies are sound and agree. [DOSTable] is the table of an
+// MBR alone (the classic generic one, with a disk signature and four primary
+// partitions). Hybrid MBRs and extended partitions are not supported.
 package partition
 
 import (

@@ -35,7 +35,7 @@ func (d *disks) installBootloader(sys *system, o *Options, lba int64) (*bootload
 		OS: sys.merged, Arch: o.Arch, BootUUID: boot.uuid,
 		SkipBootUUID: sys.facts.Install.SkipBootUUID,
 		BootFS:       boot.FS.Type, BootPartition: d.number(boot.Role()), SeparateBoot: boot.Role() == layouts.RoleBoot,
-		NoESP: d.part(layouts.RoleESP) == nil, PReP: d.part(layouts.RolePReP) != nil, Time: d.time,
+		NoESP: d.part(layouts.RoleESP) == nil, PReP: d.part(layouts.RolePReP) != nil, DOS: d.layout.Table == layouts.DOS, Time: d.time,
 	}
 	if lba > 0 {
 		r.BIOSBoot, r.BIOSBootLBA = true, lba

@@ -86,7 +86,7 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	id, err := newIdentity(o.Seed, identityInput{
 		Manifest: s.image.ManifestDigest, Arch: o.Arch, Target: o.Target, Stateroot: o.Stateroot, RootFS: o.RootFS,
 		Kargs: append(o.kargs(), o.KargDelete...), Config: config, Sizes: o.Sizes, SELinuxOff: o.SELinuxOff,
-		NoDefaults: o.NoDefaults, SigPolicy: o.SigPolicy,
+		NoDefaults: o.NoDefaults, SigPolicy: o.SigPolicy, Layout: o.Layout.layout(),
 	})
 	if err != nil {
 		return nil, err

@@ -31,6 +31,8 @@ type disks struct {
 	layout    *layouts.Layout
 	parts     []planned // of the layout
 	diskID    partition.GUID
+	coreAt    int64 // sector of GRUB's core image for BIOS, 0 without
+	reinstall func(lba int64) (*bootloader.Result, error)
 	time      int64
 
 	composefsDigest string // of .ostree.cfs, in hex; "" without fs-verity
@@ -66,11 +68,10 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 	if d.caps, bootable, err = detectBootloader(sys, o); err != nil {
 		return nil, err
 	}
-	l, err := resolveLayout(sys, d.caps, o, p)
+	l, err := resolveLayout(sys, d.caps, bootable, o, p)
 	if err != nil {
 		return nil, err
 	}
-	d.diskID = id.guid("disk")
 	if err := d.plan(l, id); err != nil {
 		return nil, err
 	}
@@ -80,7 +81,11 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 		}
 	}
 	if bootable {
-		if d.boot, err = d.installBootloader(sys, o, d.coreLBA()); err != nil {
+		d.reinstall = func(lba int64) (*bootloader.Result, error) { return d.installBootloader(sys, o, lba) }
+		if d.coreAt, err = d.coreLBA(); err != nil {
+			return nil, err
+		}
+		if d.boot, err = d.reinstall(d.coreAt); err != nil {
 			return nil, err
 		}
 	}
@@ -108,7 +113,7 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 			return nil, err
 		}
 	}
-	return d, nil
+	return d, d.plant(sys)
 }
 
 // importImage puts the layers and the merged commit into the repository, which
@@ -175,7 +180,7 @@ func (d *disks) install(s *source, sys *system, o *Options, t target, objects ve
 			return err
 		}
 	}
-	if err := d.writeMounts(); err != nil {
+	if err := d.writeMounts(sys.facts); err != nil {
 		return err
 	}
 	aleph, err := d.aleph(s, sys, t)
@@ -203,7 +208,7 @@ func (d *disks) install(s *source, sys *system, o *Options, t target, objects ve
 // kernelArguments returns the kernel command line without ostree=.
 func (d *disks) kernelArguments(facts *bootc.Image, o *Options) []string {
 	spec := bootc.KargSpec{
-		Root: []string{"root=UUID=" + d.part(layouts.RoleRoot).uuid, "rw"},
+		Root: append([]string{"root=UUID=" + d.part(layouts.RoleRoot).uuid}, d.rootArguments()...),
 		// As with image-builder, which installs to a file system it made.
 		CLI: append(o.kargs(), d.custom.effects.Kargs...), CLILast: true, CLIDeletes: o.KargDelete,
 		SELinuxOff: o.SELinuxOff && facts.SELinuxType != "",
@@ -213,11 +218,14 @@ func (d *disks) kernelArguments(facts *bootc.Image, o *Options) []string {
 	if boot := d.part(layouts.RoleBoot); boot != nil {
 		spec.Boot = []string{"boot=UUID=" + boot.uuid}
 	}
-	if d := facts.Install.DiscoverablePartitions; d != nil && *d {
-		spec.Root = []string{"rw"} // the type of the root partition says the rest
+	if dps := facts.Install.DiscoverablePartitions; dps != nil && *dps {
+		// The type of the root partition says the rest.
+		if guid, ok := partition.RootType(o.Arch); ok && d.part(layouts.RoleRoot).Type == guid.String() {
+			spec.Root = d.rootArguments()
+		}
 	}
 	if m := facts.Install.RootMountSpec; m != nil {
-		spec.Root = mountArgument("root", *m, "rw")
+		spec.Root = mountArgument("root", *m, d.rootArguments()...)
 	}
 	if m := facts.Install.BootMountSpec; m != nil {
 		spec.Boot = mountArgument("boot", *m)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 
+	"imgbuild/layouts"
 	"imgbuild/partition"
 )
 
@@ -26,7 +27,9 @@ type identityInput struct {
 	SELinuxOff bool     `json:"selinux_off,omitempty"`
 	NoDefaults bool     `json:"no_defaults,omitempty"`
 	SigPolicy  bool     `json:"sig_policy,omitempty"`
-	Config     string   `json:"config,omitempty"` // digest of what config files ask for beyond kernel arguments
+	// Layout is that of the user; the image's is in the digest of the image.
+	Layout *layouts.Layout `json:"layout,omitempty"`
+	Config string          `json:"config,omitempty"` // digest of what config files ask for beyond kernel arguments
 }
 
 // newIdentity derives the identity of a build: from the seed alone when there

@@ -2,9 +2,11 @@ package pipeline
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"imgbuild/blueprints"
 	"imgbuild/content"
@@ -12,6 +14,7 @@ import (
 	"imgbuild/fault"
 	"imgbuild/filesystem"
 	"imgbuild/filesystem/fat"
+	"imgbuild/filesystem/swap"
 	"imgbuild/formats/gce"
 	"imgbuild/layouts"
 	"imgbuild/partition"
@@ -39,14 +42,22 @@ type planned struct {
 	uuid     string // of the file system, as blkid shows it; "" without
 	volumeID uint32 // of FAT
 	tree     *tree.Inode
-	size     int64 // bytes, once it is worked out
-	need     int64 // the smallest that holds the content
+	source   *tree.Inode // file that the partition begins with, or nil
+	size     int64       // bytes, once it is worked out
+	need     int64       // the smallest that holds the content
 }
 
 // plan derives the identifiers of a layout's partitions and file systems, which
 // are on the kernel command line and in the boot loader's files.
 func (d *disks) plan(l *layouts.Layout, id identity) error {
-	d.layout = l
+	d.layout, d.diskID = l, id.guid("disk")
+	if l.ID != "" {
+		g, err := partition.ParseGUID(l.ID)
+		if err != nil {
+			return err
+		}
+		d.diskID = g
+	}
 	for i := range l.Partitions {
 		p := planned{Partition: &l.Partitions[i], title: l.Title(i)}
 		name := fmt.Sprintf("data %d", i)
@@ -128,27 +139,6 @@ func (d *disks) bootPart() *planned {
 // number returns the 1-based number of the partition with the role, 0 without.
 func (d *disks) number(r layouts.Role) int { return d.layout.Find(r) + 1 }
 
-// plant gives every partition its tree.
-func (d *disks) plant() {
-	for i := range d.parts {
-		p := &d.parts[i]
-		switch p.Role() {
-		case layouts.RoleRoot:
-			p.tree = d.sysroot.Root
-		case layouts.RoleBoot:
-			p.tree = d.sysroot.Boot
-		case layouts.RoleESP:
-			if d.boot != nil {
-				p.tree = d.boot.ESP
-			}
-		}
-		if p.tree == nil && p.FS != nil {
-			p.tree = tree.NewDir(0o755)
-			p.tree.Mtime = d.time
-		}
-	}
-}
-
 // layout is a disk whose every size is decided.
 type layout struct {
 	*disks
@@ -159,7 +149,6 @@ type layout struct {
 
 // layOut works out the sizes of all partitions and of the disk.
 func layOut(d *disks, o *Options, id identity, p Progress) (*layout, error) {
-	d.plant()
 	l := &layout{disks: d, id: id}
 	sizes := make([]int64, len(d.parts))
 	for i := range d.parts {
@@ -183,7 +172,33 @@ func layOut(d *disks, o *Options, id identity, p Progress) (*layout, error) {
 	for i := range d.parts {
 		d.parts[i].size = l.places[i].Size
 	}
-	return l, nil
+	return l, l.placeCore()
+}
+
+// placeCore has GRUB's core image for BIOS made anew where it is not where it was
+// expected to be, because a partition in front of it has grown.
+func (l *layout) placeCore() error {
+	i := l.disks.layout.Find(layouts.RoleBIOS)
+	if l.boot == nil || l.coreAt == 0 {
+		return nil
+	}
+	if l.disks.layout.Table == layouts.DOS {
+		if gap := l.disks.layout.Gap(); int64(len(l.boot.Core)) > gap {
+			return fault.New(fault.NoSpace, fmt.Errorf("GRUB's core image for BIOS takes %d bytes, and there are %d between the dos table and the first partition",
+				len(l.boot.Core), gap), "a start_offset of 1 MiB is usual")
+		}
+		return nil
+	}
+	lba := l.places[i].Start / l.disks.layout.SectorSize
+	if lba == l.coreAt {
+		return nil
+	}
+	again, err := l.reinstall(lba)
+	if err != nil {
+		return err
+	}
+	l.boot.Core, l.boot.BootCode = again.Core, again.BootCode
+	return nil
 }
 
 // measure works out the size of a partition: what was asked for, or what its
@@ -195,6 +210,8 @@ func (l *layout) measure(q *planned, o *Options, p Progress) error {
 		if l.boot != nil {
 			q.need = int64(len(l.boot.Core))
 		}
+	case q.FS != nil && q.FS.Type == layouts.Swap:
+		q.need = swap.MinSize
 	case q.FS != nil:
 		w, err := q.newWriter(l.disks.layout, l.id, l.time)
 		if err != nil {
@@ -209,6 +226,12 @@ func (l *layout) measure(q *planned, o *Options, p Progress) error {
 		if err != nil {
 			return err
 		}
+	}
+	if q.source != nil {
+		if q.FS != nil {
+			return errors.New("both a file system and a source_path")
+		}
+		q.need = max(q.need, q.source.Content.Size())
 	}
 	q.need = l.disks.layout.Align(q.need)
 	q.size = max(q.size, q.need)
@@ -295,6 +318,9 @@ func (l *layout) write(ctx context.Context) (*disk.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.boot != nil && l.coreAt > 0 && l.disks.layout.Table == layouts.DOS {
+		parts = append(parts, disk.Part{Off: l.disks.layout.SectorSize, Size: l.disks.layout.Gap(), Extents: []disk.Extent{{Data: content.Bytes(l.boot.Core)}}})
+	}
 	return disk.Compose(l.size, append(parts, table...))
 }
 
@@ -309,6 +335,14 @@ func (l *layout) fill(ctx context.Context, q *planned, at layouts.Place) ([]disk
 			return nil, errors.New("the boot loader's core image does not fit")
 		}
 		return []disk.Extent{{Data: content.Bytes(l.boot.Core)}}, nil
+	case q.source != nil:
+		return []disk.Extent{{Data: q.source.Content}}, nil
+	case q.FS != nil && q.FS.Type == layouts.Swap:
+		uuid, err := partition.ParseGUID(q.uuid)
+		if err != nil {
+			return nil, err
+		}
+		return swap.Write(at.Size, swap.Options{UUID: uuid, Label: q.FS.Label})
 	case q.FS != nil:
 		w, err := q.newWriter(l.disks.layout, l.id, l.time)
 		if err != nil {
@@ -321,6 +355,13 @@ func (l *layout) fill(ctx context.Context, q *planned, at layouts.Place) ([]disk
 
 // table returns the partition table and the boot code.
 func (l *layout) table() ([]disk.Part, error) {
+	var bootCode []byte
+	if l.boot != nil {
+		bootCode = l.boot.BootCode
+	}
+	if l.disks.layout.Table == layouts.DOS {
+		return l.dosTable(bootCode)
+	}
 	t := partition.Table{DiskID: l.diskID, Size: l.size, SectorSize: int(l.disks.layout.SectorSize)}
 	for i := range l.parts {
 		q := &l.parts[i]
@@ -336,12 +377,31 @@ func (l *layout) table() ([]disk.Part, error) {
 			Name: q.Name, Type: typ, ID: q.id, Start: l.places[i].Start, Size: l.places[i].Size, Attributes: attributes,
 		})
 	}
-	var bootCode []byte
-	if l.boot != nil {
-		bootCode = l.boot.BootCode
-	}
 	return t.Parts(bootCode)
 }
+
+// dosTable returns the table of an MBR.
+func (l *layout) dosTable(bootCode []byte) ([]disk.Part, error) {
+	t := partition.DOSTable{Signature: l.signature(), Size: l.size, SectorSize: int(l.disks.layout.SectorSize)}
+	for i := range l.parts {
+		q := &l.parts[i]
+		typ, err := strconv.ParseUint(q.Type, 16, 8)
+		if err != nil {
+			return nil, fmt.Errorf("%s: type %q", q.title, q.Type)
+		}
+		t.Partitions = append(t.Partitions, partition.DOSPartition{
+			Type: byte(typ), Active: q.Bootable, Start: l.places[i].Start, Size: l.places[i].Size,
+		})
+	}
+	parts, err := t.Parts(bootCode)
+	if err != nil {
+		return nil, fault.Default(fault.Unsupported, err)
+	}
+	return parts, nil
+}
+
+// signature returns the disk signature of an MBR, never zero.
+func (d *disks) signature() uint32 { return binary.BigEndian.Uint32(d.diskID[:4]) | 1 }
 
 // tooSmall classes the error of a file system writer.
 func tooSmall(err error) error {

@@ -41,6 +41,7 @@ type Options struct {
 	SigPolicy  bool     // --enforce-container-sigpolicy
 	SkipBound  bool     // --skip-bound-images
 	Sizes      Sizes
+	Layout     *LayoutFile // --layout, nil without
 	// Config is that of the config files, nil without one. A build may change it.
 	Config *blueprints.Config
 	Seed   string // "" derives all identifiers from the input
@@ -164,6 +165,10 @@ func (o *Options) validate() error {
 		}
 	default:
 		return usage(fmt.Errorf("root file system %q: unknown", o.RootFS), "the root file systems of bootc are ext4, xfs and btrfs")
+	}
+	c := o.partitioning()
+	if err := c.validate(o); err != nil {
+		return err
 	}
 	for _, k := range o.Kargs {
 		if err := bootc.CheckKarg(k); err != nil {

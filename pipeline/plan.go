@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -67,6 +68,7 @@ type PlanDisk struct {
 	ID         string          `json:"id"`
 	Size       int64           `json:"size"`
 	SectorSize int             `json:"sector_size"`
+	Mounts     string          `json:"mounts,omitempty"` // units, fstab or none; "" is what bootc leaves
 	Partitions []PlanPartition `json:"partitions"`
 }
 
@@ -83,6 +85,20 @@ type PlanPartition struct {
 	UUID       string `json:"uuid,omitempty"`
 	Mount      string `json:"mount,omitempty"`
 	Needed     int64  `json:"needed,omitempty"` // the least that holds the content, of root
+
+	// Of layouts that say more than imgbuild's own.
+	Bootable   bool            `json:"bootable,omitempty"`
+	Attributes []int           `json:"attributes,omitempty"` // numbers of the bits
+	Source     string          `json:"source,omitempty"`     // file of the image
+	Options    string          `json:"mount_options,omitempty"`
+	Subvolumes []PlanSubvolume `json:"subvolumes,omitempty"`
+}
+
+// PlanSubvolume is a subvolume of a btrfs.
+type PlanSubvolume struct {
+	Name    string `json:"name"`
+	Mount   string `json:"mount,omitempty"`
+	Options string `json:"mount_options,omitempty"`
 }
 
 // describe returns the plan of a build.
@@ -96,7 +112,7 @@ func describe(s *source, sys *system, d *disks, l *layout, o *Options) *Plan {
 		Target: d.origin, Stateroot: d.stateroot, Commit: ostree.Hex(d.commit), Refs: d.refs,
 		Kernel: sys.facts.Kernel.Version, Kargs: d.kargs, Composefs: string(sys.facts.Composefs), ComposefsDigest: d.composefsDigest,
 		Bootloaders: []string{},
-		Disk:        PlanDisk{Table: string(d.layout.Table), ID: d.diskID.String(), Size: l.size, SectorSize: int(d.layout.SectorSize)},
+		Disk:        PlanDisk{Table: string(d.layout.Table), ID: d.tableID(), Size: l.size, SectorSize: int(d.layout.SectorSize), Mounts: string(d.layout.Mounts)},
 	}
 	for i, layer := range s.layers {
 		p.Image.Layers = append(p.Image.Layers, PlanLayer{layer.Digest, layer.DiffID, s.image.Layers[i].Size, layer.Size})
@@ -131,17 +147,40 @@ func (l *layout) describe(i int) PlanPartition {
 	out := PlanPartition{
 		Number: i + 1, Name: q.Name, Type: q.Type, ID: q.id.String(), Start: l.places[i].Start, Size: l.places[i].Size,
 	}
+	if l.disks.layout.Table == layouts.DOS {
+		out.ID = fmt.Sprintf("%s-%02d", l.tableID(), i+1) // as PARTUUID has it
+	}
+	own := l.disks.layout.Mounts == layouts.MountsBootc
+	if !own {
+		out.Bootable, out.Source = q.Bootable, q.Source
+		for bit := range 64 {
+			if q.Attributes>>bit&1 != 0 {
+				out.Attributes = append(out.Attributes, bit)
+			}
+		}
+	}
 	if q.FS == nil {
 		return out
 	}
-	out.FileSystem, out.Label, out.UUID = q.FS.Type, q.FS.Label, q.uuid
-	for _, m := range q.FS.Mounts() {
-		out.Mount = m.Where
+	out.FileSystem, out.Label, out.UUID, out.Mount = q.FS.Type, q.FS.Label, q.uuid, q.FS.Mount
+	if !own {
+		out.Options = q.FS.Options
+	}
+	for _, s := range q.FS.Subvolumes {
+		out.Subvolumes = append(out.Subvolumes, PlanSubvolume{Name: s.Name, Mount: s.Mount, Options: s.Options()})
 	}
 	if q.Role() == layouts.RoleRoot {
 		out.Needed = q.need
 	}
 	return out
+}
+
+// tableID returns the identifier of the disk as blkid shows it.
+func (d *disks) tableID() string {
+	if d.layout.Table == layouts.DOS {
+		return fmt.Sprintf("%08x", d.signature())
+	}
+	return d.diskID.String()
 }
 
 // manifestPath returns the name bootc-image-builder gives the record of a build.

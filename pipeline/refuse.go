@@ -6,11 +6,7 @@ import (
 	"strings"
 
 	"imgbuild/fault"
-	"imgbuild/tree"
 )
-
-// diskYAML are the places of an image's own disk layout, the first one winning.
-var diskYAML = []string{"usr/lib/image-builder/bootc/disk.yaml", "usr/lib/bootc-image-builder/disk.yaml"}
 
 // refusals are what the image asks for and imgbuild cannot do, the reason to
 // give first coming first.
@@ -22,18 +18,6 @@ func (sys *system) refusals(o *Options) []error {
 	if needsVerity(sys.facts) {
 		list = append(list, sys.verityRefusals(o)...)
 	}
-	for _, p := range diskYAML {
-		if tree.Lookup(sys.merged, p) != nil {
-			refuse("remove the file from the image to get the default layout",
-				"the image brings a disk layout of its own (/%s), which imgbuild does not apply yet", p)
-			break
-		}
-	}
-	if fs := sys.facts.Install.RootFSType; o.RootFS == "" && fs != "" {
-		if err := checkRootFS(fs, "the image's install config"); err != nil {
-			list = append(list, err)
-		}
-	}
 	if b := sys.facts.Install.Block; len(b) > 0 && !slices.Contains(b, "direct") {
 		refuse(`add "direct" to block in the image's install config`,
 			"the image's install config allows only block setup %s, and imgbuild writes direct ones", strings.Join(b, ", "))
@@ -43,7 +27,11 @@ func (sys *system) refusals(o *Options) []error {
 			"the image binds %d other images (%s), which imgbuild cannot place: that takes a container storage which only podman can fill",
 			n, summary(sys.facts.BoundImages, 3))
 	}
-	if _, _, err := detectBootloader(sys, o); err != nil {
+	caps, bootable, err := detectBootloader(sys, o)
+	if err == nil {
+		_, err = resolveLayout(sys, caps, bootable, o, Silent{})
+	}
+	if err != nil {
 		list = append(list, err)
 	}
 	return list

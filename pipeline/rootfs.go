@@ -44,7 +44,7 @@ type writer struct {
 func (p *planned) newWriter(l *layouts.Layout, id identity, time int64) (writer, error) {
 	f := p.FS
 	if f.Type == layouts.VFAT {
-		opt := fat.Options{VolumeID: p.volumeID, Label: f.Label, SectorSize: int(l.SectorSize), Time: time}
+		opt := fat.Options{VolumeID: p.volumeID, Label: f.Label, SectorSize: int(l.SectorSize), Time: time, Heads: f.Heads, SectorsPerTrack: f.SectorsPerTrack}
 		return writer{
 			size: func(root *tree.Inode, free int64) (int64, error) { return fat.Size(root, free, opt) },
 			write: func(ctx context.Context, root *tree.Inode, start, size int64) ([]disk.Extent, error) {

@@ -29,20 +29,29 @@ func fileSystemModule(fstype string) (string, error) {
 // CoreModules returns the modules that a core image for PC BIOS needs to read
 // GRUB's directory on a file system of the type, which is that of bootupd's
 // grub-install: mdraid1x is for a /boot that becomes a RAID later.
-func CoreModules(fstype string) ([]string, error) {
+//
+// With dos, the partition table is that of an MBR; bootupd asks for part_gpt all
+// the same.
+func CoreModules(fstype string, dos bool) ([]string, error) {
 	fs, err := fileSystemModule(fstype)
 	if err != nil {
 		return nil, err
+	}
+	if dos {
+		return []string{"biosdisk", "part_msdos", fs, "mdraid1x", "part_gpt"}, nil
 	}
 	return []string{"biosdisk", "part_gpt", fs, "mdraid1x"}, nil
 }
 
 // CoreELFModules returns those for Open Firmware, whose kernel reads disks by
 // itself.
-func CoreELFModules(fstype string) ([]string, error) {
+func CoreELFModules(fstype string, dos bool) ([]string, error) {
 	fs, err := fileSystemModule(fstype)
 	if err != nil {
 		return nil, err
+	}
+	if dos {
+		return []string{"part_msdos", fs}, nil
 	}
 	return []string{"part_gpt", fs}, nil
 }

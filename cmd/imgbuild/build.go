@@ -24,7 +24,7 @@ type flags struct {
 	kargs, kargDelete, limits                    []string
 	output, rootfs, arch, chown, progress, cache string
 	target, stateroot, seed, authfile            string
-	size, rootSize, freeSpace                    string
+	size, rootSize, freeSpace, layout            string
 	tlsVerify, noCache, noDefaults, selinuxOff   bool
 	sigPolicy, skipBound                         bool
 	store, rpmmd, buildContainer, payload        string
@@ -98,6 +98,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.size, "size", "", "size of the disk, such as \"20 GiB\", or min (default: 10 GiB, more where the content needs it)")
 	s.StringVar(&f.rootSize, "root-size", "", "size of the root partition")
 	s.StringVar(&f.freeSpace, "free-space", "", "free space on the root file system (default: a quarter of the content, at least 2 GiB)")
+	s.StringVar(&f.layout, "layout", "", "disk.yaml with the partitions of the disk, instead of the one the image has; - for stdin")
 	s.StringVar(&f.target, "target-imgref", "", "image reference that the installed system follows (default: IMAGE)")
 	s.BoolVar(&f.sigPolicy, "enforce-container-sigpolicy", false, "make the installed system verify image signatures")
 	s.StringVar(&f.stateroot, "stateroot", "", "name of the stateroot (default: default)")
@@ -206,6 +207,9 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 		if o.Cache, err = cacheDir(); err != nil {
 			return nil, err
 		}
+	}
+	if err := f.readLayout(cmd.InOrStdin(), o); err != nil {
+		return nil, err
 	}
 	if o.Config, err = f.config.load(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ type Options struct {
 	Label string
 	// HiddenSectors is the start of the partition on its disk, in sectors.
 	HiddenSectors uint32
+	// Heads and SectorsPerTrack are the geometry that the boot sector states, for
+	// firmware that still reads it: 1 to 255, and 1 to 63. 0 is 255 and 63.
+	Heads, SectorsPerTrack int
 	// SectorSize is the logical sector size of the disk in bytes, 512 or 4096.
 	// 0 is 512.
 	SectorSize int
@@ -100,6 +103,15 @@ func (opt Options) resolve() (Options, *shortName, error) {
 	case 512, 4096:
 	default:
 		return opt, nil, fmt.Errorf("fat: sector size %d is neither 512 nor 4096", opt.SectorSize)
+	}
+	if opt.Heads < 0 || opt.Heads > 255 || opt.SectorsPerTrack < 0 || opt.SectorsPerTrack > 63 {
+		return opt, nil, fmt.Errorf("fat: geometry of %d heads and %d sectors per track", opt.Heads, opt.SectorsPerTrack)
+	}
+	if opt.Heads == 0 {
+		opt.Heads = 255
+	}
+	if opt.SectorsPerTrack == 0 {
+		opt.SectorsPerTrack = 63
 	}
 	label, err := parseLabel(opt.Label)
 	if err != nil {

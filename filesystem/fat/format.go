@@ -22,6 +22,8 @@ const (
 type bootSector struct {
 	SectorSize        uint16 // (BPB_BytsPerSec)
 	SectorsPerCluster uint8  // (BPB_SecPerClus)
+	SectorsPerTrack   uint16 // (BPB_SecPerTrk)
+	Heads             uint16 // (BPB_NumHeads)
 	HiddenSectors     uint32 // (BPB_HiddSec)
 	TotalSectors      uint32 // (BPB_TotSec32)
 	FATSectors        uint32 // of one FAT (BPB_FATSz32)
@@ -54,8 +56,8 @@ func (s bootSector) encode(b []byte) {
 	b[0x10] = fatCount
 	// 0x11 root entries, 0x13 and 0x16 16-bit sizes: zero on FAT32
 	b[0x15] = mediaFixed
-	le.PutUint16(b[0x18:], 63)  // (BPB_SecPerTrk) for INT 13h without LBA only
-	le.PutUint16(b[0x1A:], 255) // (BPB_NumHeads)
+	le.PutUint16(b[0x18:], s.SectorsPerTrack) // for INT 13h without LBA only
+	le.PutUint16(b[0x1A:], s.Heads)
 	le.PutUint32(b[0x1C:], s.HiddenSectors)
 	le.PutUint32(b[0x20:], s.TotalSectors)
 	le.PutUint32(b[0x24:], s.FATSectors)

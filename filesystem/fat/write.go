@@ -13,6 +13,8 @@ func bootRegion(g geometry, used int64, opt Options, label *shortName) []disk.Ex
 	boot := bootSector{
 		SectorSize:        uint16(g.sectorSize),
 		SectorsPerCluster: uint8(g.perCluster),
+		SectorsPerTrack:   uint16(opt.SectorsPerTrack),
+		Heads:             uint16(opt.Heads),
 		HiddenSectors:     opt.HiddenSectors,
 		TotalSectors:      uint32(g.sectors),
 		FATSectors:        uint32(g.fatSectors),

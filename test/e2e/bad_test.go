@@ -95,7 +95,7 @@ func TestBadImage(t *testing.T) {
 			s.File(1, "usr/share/containers/systemd/app.image", "[Image]\nImage=registry.example.com/app:1\n")
 			s.Link(1, "usr/lib/bootc/bound-images.d/app.image", "../../../share/containers/systemd/app.image")
 		}, code: 6, want: "app", hint: true},
-		{name: "disk.yaml", make: func(s *image.Spec) { s.File(1, "usr/lib/bootc-image-builder/disk.yaml", "mount_configuration: none\n") }, code: 6, want: "/usr/lib/bootc-image-builder/disk.yaml", hint: true},
+		{name: "disk.yaml", make: func(s *image.Spec) { s.File(1, "usr/lib/bootc-image-builder/disk.yaml", "mount_configuration: all\n") }, code: 5, want: "/usr/lib/bootc-image-builder/disk.yaml: mount_configuration", hint: true},
 		{name: "systemd-boot", make: func(s *image.Spec) {
 			s.File(1, "usr/lib/bootc/install/00.toml", "[install]\nbootloader = \"systemd\"\n")
 		}, code: 6, want: "systemd", hint: true},

@@ -43,7 +43,7 @@ func ranks() []string {
 		"customize",
 		"selinux",
 		"partition",
-		"filesystem/ext4 filesystem/fat filesystem/xfs",
+		"filesystem/ext4 filesystem/fat filesystem/swap filesystem/xfs",
 		"filesystem",
 		"disk",
 		"oci",
