@@ -20,6 +20,8 @@ import (
 type Config struct {
 	// PEM are certificates, one or more in each item.
 	PEM []string
+	// Field is the list in messages, "cacerts.pem_certs" by default.
+	Field string
 }
 
 // maxItem bounds an item, and maxCertificates their number in it.
@@ -44,8 +46,11 @@ func Validate(c Config) customize.Problems {
 // once.
 func parse(c Config) (list []certificate, problems customize.Problems) {
 	seen := map[[32]byte]bool{}
+	if c.Field == "" {
+		c.Field = "cacerts.pem_certs"
+	}
 	for i, text := range c.PEM {
-		field := fmt.Sprintf("cacerts.pem_certs[%d]", i)
+		field := fmt.Sprintf("%s[%d]", c.Field, i)
 		certs, err := parsePEM([]byte(text))
 		if err != nil {
 			problems.Add(field, fault.New(fault.Usage, err, "a certificate begins with -----BEGIN CERTIFICATE-----"))
@@ -155,6 +160,6 @@ func Apply(sys *customize.System, c Config) (warnings customize.Problems, err er
 	case sys.Lookup("/etc/ca-certificates/trust-source/anchors") != nil:
 		anchors = "/etc/ca-certificates/trust-source/anchors"
 	}
-	return warnings, customize.Problems{{Field: "cacerts", Err: fault.New(fault.Unsupported, errors.New("the image keeps its trusted certificates in a way that only its own tools can change, or keeps none"),
+	return warnings, customize.Problems{{Field: list[0].field, Err: fault.New(fault.Unsupported, errors.New("the image keeps its trusted certificates in a way that only its own tools can change, or keeps none"),
 		fmt.Sprintf("put COPY ca.crt %s/ and RUN %s into the Containerfile", anchors, update))}}
 }

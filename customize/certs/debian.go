@@ -67,7 +67,7 @@ func addDebian(sys *customize.System, list []certificate) (warnings customize.Pr
 	if hooks := sys.Lookup(debianHooks); hooks != nil {
 		for _, e := range hooks.Entries() {
 			if e.Inode.IsFile() && e.Inode.Perm()&0o111 != 0 {
-				warnings.Add("cacerts", fault.New(fault.Unsupported, fmt.Errorf("%s/%s is not run, so what it keeps does not have the certificates", debianHooks, e.Name), ""))
+				warnings.Add(list[0].field, fault.New(fault.Unsupported, fmt.Errorf("%s/%s is not run, so what it keeps does not have the certificates", debianHooks, e.Name), ""))
 			}
 		}
 	}

@@ -134,9 +134,6 @@ func Apply(sys *customize.System, c Config) (warnings customize.Problems, err er
 	for i, z := range c.Zones {
 		f.sources(fmt.Sprintf("firewall.zones[%d]", i), z)
 	}
-	if !f.enabled() {
-		f.warn("firewall", "firewalld is not enabled in the image: add it to services.enabled")
-	}
 	return f.warnings, f.problems.Err()
 }
 
@@ -152,22 +149,6 @@ func (f *firewall) warn(field, format string, args ...any) {
 
 func (f *firewall) problem(field string, err error) {
 	f.problems.Add(field, fault.Default(fault.Usage, err))
-}
-
-// enabled tells whether systemd starts firewalld.
-func (f *firewall) enabled() bool {
-	for _, dir := range []string{"/etc/systemd/system", "/usr/lib/systemd/system"} {
-		i := f.sys.Lookup(dir)
-		if i == nil {
-			continue
-		}
-		for _, e := range i.Entries() {
-			if strings.HasSuffix(e.Name, ".wants") && e.Inode.Child("firewalld.service") != nil {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // find returns the path of a configuration file, "" where there is none.

@@ -90,6 +90,9 @@ func mangle(name string, paths bool) (string, error) {
 	return unit, nil
 }
 
+// ValidName tells whether a name, with its suffix, is one that a unit can have.
+func ValidName(name string) bool { return classify(name) != invalidName }
+
 // Apply enables, then disables, then masks, one unit after the other. The error is
 // customize.Problems where the units and the image do not fit, and any other error
 // where the image cannot be read; the system is to be given up then.
