@@ -8,6 +8,11 @@
 // A peer is a program that is called with the layout and the path of a raw disk
 // to make, such as an installer that needs root.
 //
+//	go run ./test/bench -filesystems 10000,100000 [-n 3] [-peers 100000] [-check]
+//
+// compares the writers of file systems with the programs of their owners, for
+// directories of so many files.
+//
 // All kinds of runs take turns, so that a change of the machine's speed meets
 // them alike; the table has the medians. Input is read from the page cache, for
 // which a first run of the floor is not counted.
@@ -34,6 +39,12 @@ type options struct {
 	maxCold, maxWarm, maxLabels  float64
 	maxRSS                       int64
 	args                         []string
+
+	filesystems  string
+	peers        int
+	check        bool
+	writer, tree string
+	size         int64
 }
 
 func main() {
@@ -48,6 +59,12 @@ func main() {
 	flag.Float64Var(&o.maxLabels, "max-labels", 0, "fail when verifying the base and labelling add more than this part to a cold raw build")
 	flag.Int64Var(&o.maxRSS, "max-rss", 0, "fail when a build has more than this many MiB resident")
 	flag.StringVar(&o.phase, "phase", "", "for itself: do the floor once, write to this file")
+	flag.StringVar(&o.filesystems, "filesystems", "", "compare writers of file systems, with trees of so many files (numbers with commas)")
+	flag.IntVar(&o.peers, "peers", 100_000, "with -filesystems: up to how many files the other programs run as well")
+	flag.BoolVar(&o.check, "check", false, "with -filesystems: fail when a writer is slower than the fastest program, not linear, or too large")
+	flag.StringVar(&o.writer, "writer", "", "for itself: write this file system of -tree to the file of -phase, with -size bytes")
+	flag.StringVar(&o.tree, "tree", "", "see -writer")
+	flag.Int64Var(&o.size, "size", 0, "see -writer")
 	flag.Parse()
 	o.args = flag.Args()
 
@@ -61,8 +78,13 @@ func main() {
 }
 
 func run(ctx context.Context, o options, stdout io.Writer) error {
-	if o.image == "" || o.n < 1 {
-		return errors.New("-image and a positive -n are needed")
+	switch {
+	case o.writer != "":
+		return writeFilesystem(ctx, o)
+	case o.n < 1 || o.image == "" && o.filesystems == "":
+		return errors.New("-image or -filesystems, and a positive -n are needed")
+	case o.filesystems != "":
+		return filesystems(ctx, o, stdout)
 	}
 	layout := strings.TrimPrefix(o.image, "oci:")
 	if o.phase != "" {
@@ -105,7 +127,7 @@ func run(ctx context.Context, o options, stdout io.Writer) error {
 		}
 	}
 	printTable(stdout, kinds)
-	return o.check(kinds)
+	return o.checkBuilds(kinds)
 }
 
 // kind is a kind of run, and what was measured.
@@ -119,6 +141,7 @@ type kind struct {
 type measurement struct {
 	wall, cpu time.Duration
 	labels    time.Duration // of wall, on verifying the base and labelling
+	plan      time.Duration // of wall, on all of a file system but its content
 	rss       int64         // bytes, at most
 	result    int64         // bytes of the result that are allocated
 	temporary int64         // bytes of the cache that are allocated
@@ -192,6 +215,7 @@ func (k *kind) median() (m measurement) {
 	}
 	m.wall = time.Duration(of(func(m measurement) int64 { return int64(m.wall) }))
 	m.labels = time.Duration(of(func(m measurement) int64 { return int64(m.labels) }))
+	m.plan = time.Duration(of(func(m measurement) int64 { return int64(m.plan) }))
 	m.cpu = time.Duration(of(func(m measurement) int64 { return int64(m.cpu) }))
 	m.rss = of(func(m measurement) int64 { return m.rss })
 	m.result = of(func(m measurement) int64 { return m.result })
@@ -220,8 +244,8 @@ func (m measurement) labelling() float64 { return ratio(m.labels, m.wall-m.label
 
 func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
 
-// check compares with the limits that were given.
-func (o options) check(kinds []*kind) error {
+// checkBuilds compares with the limits that were given.
+func (o options) checkBuilds(kinds []*kind) error {
 	if (o.maxCold > 0 || o.maxWarm > 0 || o.maxRSS > 0) && len(kinds) == 1 {
 		return errors.New("nothing was built that limits could apply to")
 	}

@@ -1,0 +1,13 @@
+//go:build !unix
+
+package main
+
+import (
+	"errors"
+
+	"imgbuild/tree"
+)
+
+func readTree(string) (*tree.Inode, error) {
+	return nil, errors.New("file systems are compared on Unix only")
+}
