@@ -75,6 +75,7 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 	if err := d.plan(l, id); err != nil {
 		return nil, err
 	}
+	d.chooseXFSFeatures(sys.facts.Kernel.Version)
 	if needsVerity(sys.facts) {
 		if err := checkVerityRoot(d.part(layouts.RoleRoot).FS.Type, sys.facts.Composefs); err != nil {
 			return nil, err

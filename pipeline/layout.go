@@ -15,6 +15,7 @@ import (
 	"imgbuild/filesystem"
 	"imgbuild/filesystem/fat"
 	"imgbuild/filesystem/swap"
+	"imgbuild/filesystem/xfs"
 	"imgbuild/formats/gce"
 	"imgbuild/layouts"
 	"imgbuild/partition"
@@ -36,15 +37,16 @@ const (
 // planned is a partition of the layout with what is derived for it.
 type planned struct {
 	*layouts.Partition
-	title    string
-	key      string // what its identifiers derive from
-	id       partition.GUID
-	uuid     string // of the file system, as blkid shows it; "" without
-	volumeID uint32 // of FAT
-	tree     *tree.Inode
-	source   *tree.Inode // file that the partition begins with, or nil
-	size     int64       // bytes, once it is worked out
-	need     int64       // the smallest that holds the content
+	title       string
+	key         string // what its identifiers derive from
+	id          partition.GUID
+	uuid        string // of the file system, as blkid shows it; "" without
+	volumeID    uint32 // of FAT
+	xfsFeatures xfs.Features
+	tree        *tree.Inode
+	source      *tree.Inode // file that the partition begins with, or nil
+	size        int64       // bytes, once it is worked out
+	need        int64       // the smallest that holds the content
 }
 
 // plan derives the identifiers of a layout's partitions and file systems, which

@@ -60,7 +60,7 @@ func (p *planned) newWriter(l *layouts.Layout, id identity, time int64) (writer,
 	}
 	switch f.Type {
 	case layouts.XFS:
-		opt := xfs.Options{UUID: uuid, Label: f.Label, Time: time, AGCount: int64(f.AGCount), SectorSize: l.SectorSize}
+		opt := xfs.Options{UUID: uuid, Label: f.Label, Time: time, AGCount: int64(f.AGCount), SectorSize: l.SectorSize, Features: p.xfsFeatures}
 		return writer{
 			size: func(root *tree.Inode, free int64) (int64, error) { return xfs.Size(root, free, opt) },
 			write: func(ctx context.Context, root *tree.Inode, _, size int64) ([]disk.Extent, error) {

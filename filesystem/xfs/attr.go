@@ -172,6 +172,15 @@ const (
 // newAttrSet stores attributes, which are sorted, in a fork of room bytes or in
 // blocks, whose bytes are kept in the row.
 func newAttrSet(row *blockRow, list []attr, room int) (*attrSet, error) {
+	if b := shortAttrs(list, room); b != nil {
+		return &attrSet{local: b}, nil
+	}
+	return newAttrBlocks(row, list)
+}
+
+// shortAttrs returns attributes in the short form, or nil when they do not fit
+// room bytes that way.
+func shortAttrs(list []attr, room int) []byte {
 	size := sizeShortAttrs
 	short := len(list) <= 255
 	for _, a := range list {
@@ -179,7 +188,7 @@ func newAttrSet(row *blockRow, list []attr, room int) (*attrSet, error) {
 		short = short && len(a.value) <= maxShortAttr
 	}
 	if !short || (size+7)&^7 > room {
-		return newAttrBlocks(row, list)
+		return nil
 	}
 	b := binary.BigEndian.AppendUint16(make([]byte, 0, size), uint16(size))
 	b = append(b, uint8(len(list)), 0)
@@ -188,5 +197,5 @@ func newAttrSet(row *blockRow, list []attr, room int) (*attrSet, error) {
 		b = append(b, a.name...)
 		b = append(b, a.value...)
 	}
-	return &attrSet{local: b}, nil
+	return b
 }

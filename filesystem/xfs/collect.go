@@ -1,6 +1,7 @@
 package xfs
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -51,6 +52,10 @@ type collection struct {
 	row    blockRow
 	blocks uint64 // of all nodes
 	attrs  bool   // there are attributes
+	// With parent pointers: the names of files beside the first, by node, and
+	// attributes whose blocks are filled last.
+	links   []parentLink
+	pending map[uint32]*pendingAttrs
 }
 
 // collector builds a collection.
@@ -103,9 +108,20 @@ func collect(ctx context.Context, root *tree.Inode, opt *Options) (*collection, 
 			return nil, err
 		}
 	}
+	slices.SortStableFunc(c.links, func(a, b parentLink) int { return cmp.Compare(a.node, b.node) })
+	links := c.links
 	for i := range c.nodes {
+		for len(links) > 0 && links[0].node < uint32(i) {
+			links = links[1:]
+		}
+		if n := &c.nodes[i]; n.inode != nil && !n.inode.IsDir() {
+			if err := c.store(uint32(i), links); err != nil {
+				return nil, filesystem.Refuse("xfs", c.path(uint32(i)), err)
+			}
+		}
 		c.collection.blocks += c.nodes[i].blocks
 	}
+	c.links = nil
 	return c.collection, nil
 }
 
@@ -145,6 +161,9 @@ func (c *collector) index(d uint32, e tree.Entry) (uint32, error) {
 			return 0, fmt.Errorf("the directory is also %s", c.path(index))
 		}
 		c.nodes[index].links++
+		if c.opt.has(Parent) {
+			c.links = append(c.links, parentLink{index, d, e.Name})
+		}
 		return index, nil
 	}
 	if len(c.nodes) >= maxNodes {
@@ -159,42 +178,27 @@ func (c *collector) index(d uint32, e tree.Entry) (uint32, error) {
 	return index, c.describe(index, e.Inode)
 }
 
-// describe checks the inode of a node, stores its attributes and its target and
-// counts its blocks.
+// describe checks the inode of a node, and stores the attributes of a directory.
 func (c *collector) describe(index uint32, i *tree.Inode) error {
-	n := &c.nodes[index]
-	n.inode = i
+	c.nodes[index].inode = i
 	if i.Flags&tree.Immutable != 0 && !i.IsFile() && !i.IsDir() {
 		return errors.New("only files and directories can be immutable")
-	}
-	if err := c.setAttrs(n); err != nil {
-		return err
 	}
 	switch i.Type() {
 	case tree.TypeFile:
 		if i.Verity != nil {
 			return errors.New("protected by fs-verity, which Linux does not have on XFS")
 		}
-		runs := uint64(0)
-		for _, count := range filesystem.DataBlocks(i.Content, blockShift) {
-			n.blocks += count
-			runs += ceilDiv(count, maxExtentLen)
-		}
-		n.blocks += bmbtBlocks(runs, n.dataRoom())
-	case tree.TypeDir, tree.TypeFIFO, tree.TypeSock:
+	case tree.TypeFIFO, tree.TypeSock:
+	case tree.TypeDir:
+		return c.setAttrs(index, nil)
 	case tree.TypeChar, tree.TypeBlock:
 		if i.Major > maxMajor || i.Minor > maxMinor {
 			return fmt.Errorf("device number %d:%d, more than %d:%d", i.Major, i.Minor, maxMajor, maxMinor)
 		}
 	case tree.TypeLink:
-		t := i.Target
-		if t == "" || len(t) > maxTarget || strings.Contains(t, "\x00") {
+		if t := i.Target; t == "" || len(t) > maxTarget || strings.Contains(t, "\x00") {
 			return fmt.Errorf("invalid target of %d bytes of a symbolic link, XFS allows 1 to %d", len(t), maxTarget)
-		}
-		if len(t) > n.dataRoom() {
-			n.first = c.row.len()
-			n.blocks++
-			c.row.add(kindRemote, append(remoteHead("XSLM", 0, len(t)), t...), nil)
 		}
 	default:
 		return fmt.Errorf("unknown file type %#o", i.Mode)
@@ -202,8 +206,37 @@ func (c *collector) describe(index uint32, i *tree.Inode) error {
 	return nil
 }
 
-// setAttrs stores the attributes of a node.
-func (c *collector) setAttrs(n *node) error {
+// store stores what a node that is no directory has outside its inode, when all
+// of its names are known, and counts its blocks.
+func (c *collector) store(index uint32, links []parentLink) error {
+	if err := c.setAttrs(index, links); err != nil {
+		return err
+	}
+	n := &c.nodes[index]
+	switch i := n.inode; i.Type() {
+	case tree.TypeFile:
+		runs := uint64(0)
+		for _, count := range filesystem.DataBlocks(i.Content, blockShift) {
+			n.blocks += count
+			runs += ceilDiv(count, maxExtentLen)
+		}
+		n.blocks += bmbtBlocks(runs, n.dataRoom())
+	case tree.TypeLink:
+		if t := i.Target; len(t) > n.dataRoom() {
+			n.first = c.row.len()
+			n.blocks++
+			c.row.add(kindRemote, append(remoteHead("XSLM", 0, len(t)), t...), nil)
+		}
+	}
+	return nil
+}
+
+// setAttrs stores the attributes of a node. links are as for parentsOf.
+func (c *collector) setAttrs(index uint32, links []parentLink) error {
+	n := &c.nodes[index]
+	if c.opt.has(Parent) {
+		return c.setParents(index, c.parentsOf(index, links))
+	}
 	list := n.inode.Xattrs
 	if len(list) == 0 {
 		return nil
@@ -223,11 +256,7 @@ func (c *collector) setAttrs(n *node) error {
 			return err
 		}
 		if len(attrs) > 0 {
-			room := literal - minDataRoom
-			if key.device {
-				room = literal - deviceRoom
-			}
-			if set, err = newAttrSet(&c.row, attrs, room); err != nil {
+			if set, err = newAttrSet(&c.row, attrs, maxAttrRoom(n.inode)); err != nil {
 				return err
 			}
 		}
@@ -241,6 +270,38 @@ func (c *collector) setAttrs(n *node) error {
 	n.blocks += uint64(len(set.blocks))
 	c.row.blocks = append(c.row.blocks, set.blocks...)
 	c.attrs = true
+	return nil
+}
+
+// maxAttrRoom returns the most bytes that attributes may take within an inode.
+func maxAttrRoom(i *tree.Inode) int {
+	if isDevice(i.Mode) {
+		return literal - deviceRoom
+	}
+	return literal - minDataRoom
+}
+
+// setParents stores the attributes of a node and its parent pointers.
+func (c *collector) setParents(index uint32, parents []attr) error {
+	n := &c.nodes[index]
+	list, err := newAttrs(n.inode.Xattrs)
+	if err != nil || len(list)+len(parents) == 0 {
+		return err
+	}
+	c.attrs = true
+	if b := shortParents(list, parents, maxAttrRoom(n.inode)); b != nil {
+		n.attrs = &attrSet{local: b}
+		return nil
+	}
+	pending, blocks := planParents(append(list, parents...))
+	if c.pending == nil {
+		c.pending = map[uint32]*pendingAttrs{}
+	}
+	c.pending[index] = pending
+	n.attrs = &attrSet{blocks: make([]rowBlock, blocks)}
+	n.firstAttr = c.row.len()
+	n.blocks += uint64(blocks)
+	c.row.blocks = append(c.row.blocks, n.attrs.blocks...)
 	return nil
 }
 

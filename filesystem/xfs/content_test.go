@@ -83,7 +83,7 @@ func TestContent(t *testing.T) {
 		i.SetXattr("security.selinux", "system_u:object_r:boot_t:s0\x00")
 		return nil
 	})
-	for _, features := range []Features{0, NoFeatures, DefaultFeatures | Rmapbt} {
+	for _, features := range []Features{0, NoFeatures, DefaultFeatures | Rmapbt, newest} {
 		opt := testOptions()
 		opt.Features, opt.Label = features, "boot"
 		image := writeImage(t, root, 320*mib, opt)

@@ -48,6 +48,7 @@ const (
 	incompatBigtime  = 0x08
 	incompatNrExt64  = 0x20
 	incompatExchange = 0x40
+	incompatParent   = 0x80
 )
 
 // castagnoli is the table of all checksums of the format.

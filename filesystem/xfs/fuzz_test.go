@@ -86,7 +86,7 @@ func (c *chooser) tree(t testing.TB) *tree.Inode {
 // options returns options of any kind.
 func (c *chooser) options() Options {
 	opt := testOptions()
-	opt.Features = []Features{0, NoFeatures, DefaultFeatures | Rmapbt, DefaultFeatures | Rmapbt | NrExt64, Bigtime, Finobt}[c.UpTo(5)]
+	opt.Features = []Features{0, NoFeatures, DefaultFeatures | Rmapbt, DefaultFeatures | Rmapbt | NrExt64, Bigtime, Finobt, DefaultFeatures | Rmapbt | NrExt64 | ExchangeRange | Parent}[c.UpTo(6)]
 	opt.SectorSize = []int64{0, 4096}[c.UpTo(1)]
 	opt.AGCount = []int64{0, 2, 3, 17}[c.UpTo(3)]
 	opt.StripeUnit = []int64{0, 0, 4096, 64 << 10, 1 << 20}[c.UpTo(4)]

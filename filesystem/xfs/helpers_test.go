@@ -11,6 +11,9 @@ import (
 
 const testTime = 1700000000
 
+// newest are the features of mkfs.xfs 7.
+const newest = DefaultFeatures | Rmapbt | NrExt64 | ExchangeRange | Parent
+
 // testOptions are fixed, so that every test is reproducible.
 func testOptions() Options {
 	return Options{

@@ -42,7 +42,7 @@ func mkfs(t *testing.T, size int64, opt Options, args ...string) string {
 	major, _ := strconv.Atoi(numbers[0])
 	minor, _ := strconv.Atoi(numbers[1])
 	if major > 6 || minor >= 10 {
-		all = append(all, "-i", "exchange=0", "-n", "parent=0")
+		all = append(all, "-i", fmt.Sprint("exchange=", on(ExchangeRange)), "-n", fmt.Sprint("parent=", on(Parent)))
 	}
 	if major > 6 || minor >= 13 {
 		if opt.AGCount == 0 {
@@ -88,6 +88,7 @@ func TestMkfs(t *testing.T) {
 		"label":      func(o *Options) { o.Label = "twelve bytes" },
 		"nothing":    func(o *Options) { o.Features = NoFeatures },
 		"everything": func(o *Options) { o.Features = DefaultFeatures | Rmapbt | NrExt64; o.SectorSize = 4096 },
+		"today":      func(o *Options) { o.Features = newest },
 		"7 groups":   func(o *Options) { o.AGCount, o.Features = 7, Reflink },
 		"16K stripe": func(o *Options) { o.StripeUnit, o.StripeWidth = 16<<10, 48<<10 },
 		"1M stripe":  func(o *Options) { o.StripeUnit, o.StripeWidth = mib, 8*mib },
@@ -106,7 +107,11 @@ func TestMkfs(t *testing.T) {
 					args = []string{"-l", fmt.Sprint("su=", logRecordSize)}
 				}
 				t.Parallel()
-				compareEmpty(t, writeImage(t, tree.NewDir(0o755), size, opt), mkfs(t, size, opt, args...), size, &opt)
+				root := tree.NewDir(0o755)
+				if opt.has(Parent) { // a property for xfs_healer, with what it needs
+					root.SetXattr("trusted.xfs:autofsck", "repair")
+				}
+				compareEmpty(t, writeImage(t, root, size, opt), mkfs(t, size, opt, args...), size, &opt)
 			})
 		}
 	}

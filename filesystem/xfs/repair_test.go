@@ -2,6 +2,8 @@ package xfs
 
 import (
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +47,19 @@ func TestRepair(t *testing.T) {
 	for _, n := range []int{100, 300, 20000} { // one to three levels of owners
 		rows = append(rows, row{fmt.Sprint(n, " owners"), 600 * mib, fstest.DirOf("f", fstest.Scattered(t, n)), func(o *Options) { o.Features, o.AGCount = DefaultFeatures|Rmapbt, 2 }})
 	}
+	// The same with parent pointers, of which a file has one for each name.
+	for _, r := range slices.Concat(directoryRows(), attributeRows(), fileRows(t)) {
+		if mostNames(r.root) > 20_000 && os.Getenv("IMGBUILD_SOAK") == "" {
+			continue // xfs_repair takes minutes: the square of their number
+		}
+		rows = append(rows, row{"parents: " + r.name, max(r.size, gib), r.root, func(o *Options) {
+			if r.opt != nil {
+				r.opt(o)
+			}
+			o.Features = newest
+		}})
+	}
+	rows = append(rows, parentRows()...)
 	for _, r := range rows {
 		// Entries are sorted when they are first asked for.
 		tree.Walk(r.root, func(_ string, i *tree.Inode) error { i.Entries(); return nil })
@@ -57,6 +72,73 @@ func TestRepair(t *testing.T) {
 			repair(t, writeImage(t, r.root, r.size, opt))
 		})
 	}
+}
+
+// mostNames returns the largest number of names of one file.
+func mostNames(root *tree.Inode) (most int) {
+	names := map[*tree.Inode]int{}
+	_ = tree.Walk(root, func(_ string, i *tree.Inode) error {
+		names[i]++
+		most = max(most, names[i])
+		return nil
+	})
+	return most
+}
+
+// parentRows are files whose parent pointers are on the limits: of the short form,
+// of one leaf, of several, among attributes of all sizes.
+func parentRows() (rows []row) {
+	add := func(name string, root *tree.Inode) {
+		rows = append(rows, row{name, gib, root, func(o *Options) { o.Features = newest }})
+	}
+	// The short form has room for 280 bytes, 4 of them a header, and an entry of
+	// 15 and the name each.
+	for _, n := range []int{1, 255} {
+		for _, value := range []int{0, 1, 2, 3, 200, 250, 254, 255, 256} {
+			f := fstest.XattrFile("user.a", strings.Repeat("v", value))
+			add(fmt.Sprint("parent of a name of ", n, " and a value of ", value), fstest.DirOf(strings.Repeat("n", n), f))
+		}
+	}
+	// Names of 100 take 128 bytes in a leaf, so that 31 fill one.
+	for _, names := range []int{2, 3, 4, 30, 31, 32, 33, 61, 62, 63, 64, 65} {
+		d, f, l := tree.NewDir(0o755), fstest.File("x"), tree.NewLink(value(200))
+		for k := range names {
+			d.Set(fmt.Sprintf("%0100d", k), f)
+			d.Set(fmt.Sprintf("l%099d", k), l)
+		}
+		add(fmt.Sprint(names, " long names"), fstest.DirOf("d", d))
+	}
+	// Next to attributes of every size, some of which must leave the leaves.
+	for _, size := range []int{10, 1000, 1200, 1230, 1231, 1400, 3050, 3070, 20000} {
+		f := fstest.File("x")
+		for k := range 9 {
+			f.SetXattr(fmt.Sprint([]string{"user.", "trusted.", "security."}[k%3], k), value(size+k))
+		}
+		d := tree.NewDir(0o755)
+		for k := range 120 {
+			d.Set(fmt.Sprintf("%0*d", 1+k*2, k), f)
+		}
+		add(fmt.Sprint("names next to values of ", size), fstest.DirOf("d", d))
+	}
+	// Names of one hash in one directory, and one name in many.
+	same := fstest.File("x")
+	d := tree.NewDir(0o755)
+	for k := range 400 {
+		d.Set(collision(k), same)
+	}
+	many := fstest.DirOf("d", d)
+	for k := range 2000 {
+		many.Set(fmt.Sprint("sub-", k), fstest.DirOf("name", same))
+	}
+	add("names of one hash, and one name in many directories", many)
+	dirs := tree.NewDir(0o755)
+	for k := range 300 {
+		sub := fstest.DirOf(fmt.Sprint(k), fstest.File("x"))
+		sub.SetXattr("user.a", value(k*20))
+		dirs.Set(fmt.Sprintf("%0*d", 1+k%255, k), sub)
+	}
+	add("directories with attributes", fstest.DirOf("d", dirs))
+	return rows
 }
 
 // directoryRows are directories around the changes of form.

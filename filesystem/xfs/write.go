@@ -44,11 +44,18 @@ func (l *layout) write(ctx context.Context) ([]disk.Extent, error) {
 	return w.out, nil
 }
 
-// resolve replaces the indices in directories by the numbers of inodes.
+// resolve replaces the indices in directories and parent pointers by the numbers
+// of inodes.
 func (l *layout) resolve() {
 	number := func(i uint32) uint32 { return l.nodes[i].number }
 	for i := range l.nodes {
 		n := &l.nodes[i]
+		if l.opt.has(Parent) && n.attrs != nil && n.attrs.local != nil {
+			resolveAttrs(n.attrs.local, number)
+		}
+		if p := l.pending[uint32(i)]; p != nil {
+			p.fill(&l.row, n.firstAttr, number)
+		}
 		if n.dir == nil {
 			continue
 		}
@@ -250,7 +257,7 @@ func (w *writer) superblock() []byte {
 		{Finobt, &s.roCompat, roFinobt}, {Rmapbt, &s.roCompat, roRmapbt},
 		{Reflink, &s.roCompat, roReflink}, {InobtCount, &s.roCompat, roInobtCount},
 		{Bigtime, &s.incompat, incompatBigtime}, {NrExt64, &s.incompat, incompatNrExt64},
-		{ExchangeRange, &s.incompat, incompatExchange},
+		{ExchangeRange, &s.incompat, incompatExchange}, {Parent, &s.incompat, incompatParent},
 	} {
 		if w.opt.has(f.feature) {
 			*f.bits |= f.bit

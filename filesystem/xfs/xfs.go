@@ -4,10 +4,10 @@
 // xfsprogs 6.1, whose mkfs.xfs is the model: geometry and fixed blocks are the
 // same. Written is version 5 (checksums) with blocks of 4 KiB, inodes of 512
 // bytes, file types in directories and sparse inodes; finobt, rmapbt, reflink,
-// inobtcount, bigtime, nrext64 and exchange-range as asked for. All forms of
-// directories (short, block, leaf, node) and attributes (short, leaf, node,
+// inobtcount, bigtime, nrext64, exchange-range and parent pointers as asked for.
+// All forms of directories (short, block, leaf, node) and attributes (short, leaf, node,
 // remote values), extent lists and B+trees of any depth. Not written are
-// version 4, parent pointers, metadata directories, quotas, project
+// version 4, metadata directories, quotas, project
 // identifiers, a realtime part, an external log and shared extents.
 //
 // The file system is clean and its log empty. Files are laid out in the order
@@ -30,7 +30,8 @@ import (
 
 // Features are the parts of the format that are optional. What cannot be read
 // without knowing them: Bigtime since Linux 5.10 and GRUB 2.06, NrExt64 since
-// 5.19 and 2.06 as Debian has it (2.12), ExchangeRange since 6.10 and 2.14. The
+// 5.19 and 2.06 as Debian has it (2.12), ExchangeRange and Parent since 6.10 and
+// 2.14. The
 // others concern writing only: finobt since Linux 3.16, rmapbt and reflink
 // since 4.9, inobtcount since 5.10.
 type Features uint32
@@ -43,6 +44,7 @@ const (
 	Bigtime                            // time stamps up to the year 2486, not 2038
 	NrExt64                            // 2^48 extents in a file, not 2^31
 	ExchangeRange                      // files can exchange extents atomically
+	Parent                             // files know the directories of their names; for Linux with ExchangeRange
 
 	// DefaultFeatures are those of mkfs.xfs 6.1: everything that Linux 5.10 and
 	// GRUB 2.06 know, and no rmapbt.
@@ -51,7 +53,7 @@ const (
 	// NoFeatures asks for none.
 	NoFeatures Features = 1 << 31
 
-	allFeatures = Finobt | Rmapbt | Reflink | InobtCount | Bigtime | NrExt64 | ExchangeRange
+	allFeatures = Finobt | Rmapbt | Reflink | InobtCount | Bigtime | NrExt64 | ExchangeRange | Parent
 )
 
 // Options are the parameters of a file system. The zero value, but for the

@@ -103,6 +103,7 @@ func xfsVariants() map[string]xfs.Options {
 		"plain":   {Features: xfs.NoFeatures},
 		"rmapbt":  {Features: xfs.DefaultFeatures | xfs.Rmapbt},
 		"nrext64": {Features: xfs.DefaultFeatures | xfs.Rmapbt | xfs.NrExt64},
+		"today":   {Features: xfs.DefaultFeatures | xfs.Rmapbt | xfs.NrExt64 | xfs.ExchangeRange | xfs.Parent},
 		"stripes": {Features: xfs.DefaultFeatures | xfs.Rmapbt, StripeUnit: 64 << 10, StripeWidth: 256 << 10},
 		"sectors": {SectorSize: 4096, AGCount: 2},
 	}
