@@ -21,11 +21,12 @@ type Source interface {
 	io.ReaderAt
 }
 
-// sparse is implemented by sources that know where they are zero.
-type sparse interface {
-	// nextData returns the first range of data that ends after off; it may
+// SparseSource is a source that knows where it is zero.
+type SparseSource interface {
+	Source
+	// NextData returns the first range of data that ends after off; it may
 	// begin before. Without one, start is not below end.
-	nextData(off int64) (start, end int64)
+	NextData(off int64) (start, end int64)
 }
 
 // Ref is size bytes of a source, starting at off. The zero Ref is empty.
@@ -125,11 +126,11 @@ func (r Ref) Data() iter.Seq2[int64, int64] {
 // nextData returns the first range of data from off on. Without one, start and
 // end are the size.
 func (r Ref) nextData(off int64) (start, end int64) {
-	s, ok := r.src.(sparse)
+	s, ok := r.src.(SparseSource)
 	if !ok {
 		return off, r.size
 	}
-	start, end = s.nextData(r.off + off)
+	start, end = s.NextData(r.off + off)
 	start, end = max(start-r.off, off), min(end-r.off, r.size)
 	if start >= end {
 		return r.size, r.size
@@ -177,7 +178,8 @@ func (s *pieced) at(off int64) int {
 	})
 }
 
-func (s *pieced) nextData(off int64) (start, end int64) {
+// NextData implements SparseSource.
+func (s *pieced) NextData(off int64) (start, end int64) {
 	start, end = s.size, s.size
 	found := false
 	for _, p := range s.pieces[s.at(off):] {

@@ -48,7 +48,8 @@ func (s *Spool) Sync() error { return s.f.Sync() }
 // Close closes the file. Refs to the spool fail afterwards.
 func (s *Spool) Close() error { return s.f.Close() }
 
-func (s *Spool) nextData(off int64) (int64, int64) {
+// NextData implements [SparseSource].
+func (s *Spool) NextData(off int64) (int64, int64) {
 	i := sort.Search(len(s.holes), func(i int) bool { return s.holes[i].End > off })
 	if i < len(s.holes) && s.holes[i].Start <= off {
 		off = s.holes[i].End

@@ -69,13 +69,7 @@ they are printed on stdout when all are complete.`,
 			if !o.NoOutput {
 				fmt.Fprintf(cmd.ErrOrStderr(), "Results saved in %s\n", o.Output)
 			}
-			if result.Pushed != "" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "Pushed %s\n", result.Pushed)
-			}
-			made := &results{Pushed: result.Pushed}
-			for i, path := range result.Artefacts {
-				made.Artefacts = append(made.Artefacts, artefact{result.Types[i], path})
-			}
+			made := written(cmd, result)
 			if u, ok := o.Upload.(*awsUpload); ok {
 				made.Uploads = u.results
 			}

@@ -39,9 +39,14 @@ func compressedEntry(off int64, n int) uint64 {
 	return entryCompressed | uint64(additional)<<sectorsShift | uint64(off)
 }
 
-// incompatCompressionType is the incompatible feature bit that says that the
-// compression type is not zlib.
-const incompatCompressionType = 1 << 3
+// Incompatible feature bits.
+const (
+	incompatDirty           = 1 << 0
+	incompatCorrupt         = 1 << 1
+	incompatExternalData    = 1 << 2
+	incompatCompressionType = 1 << 3 // it is not zlib
+	incompatExtendedL2      = 1 << 4
+)
 
 // Compression types of the header.
 const (

@@ -1,0 +1,304 @@
+package diskfile
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"imgbuild/content"
+	"imgbuild/disk"
+	"imgbuild/fault"
+	"imgbuild/formats/compressed"
+	"imgbuild/formats/containerdisk"
+	"imgbuild/formats/gce"
+	"imgbuild/formats/input"
+	"imgbuild/formats/output/disktest"
+	"imgbuild/formats/ova"
+	"imgbuild/formats/qcow2"
+	"imgbuild/formats/raw"
+)
+
+// temporary returns a Temp that tells how often it was called.
+func temporary(t testing.TB) (temp func() (*os.File, error), calls *int) {
+	calls = new(int)
+	return func() (*os.File, error) {
+		*calls++
+		return disktest.Create(t, "temp"), nil
+	}, calls
+}
+
+// testImage is a disk with a boot sector.
+func testImage(t testing.TB) *disk.Image {
+	boot := disktest.Text(512)
+	boot[510], boot[511] = 0x55, 0xaa
+	return disktest.Image(t, 9<<20+512, disktest.At(0, boot), disktest.At(1<<20, disktest.Noise(1, 300000)), disktest.At(5<<20, disktest.Text(2<<20)), disktest.At(9<<20, []byte{1}))
+}
+
+// TestOpen opens every file that imgbuild writes.
+func TestOpen(t *testing.T) {
+	img := testImage(t)
+	want := disktest.Raw(t, img, 1)
+	writers := map[string]struct {
+		write    func(f *os.File) error
+		format   string
+		unpacked int
+		unit     int64
+	}{
+		"raw":   {func(f *os.File) error { return raw.Write(t.Context(), img, f, raw.Options{}) }, "raw", 0, 1},
+		"qcow2": {func(f *os.File) error { return qcow2.Write(t.Context(), img, f, qcow2.Options{}) }, "qcow2", 0, 512},
+		"gce":   {func(f *os.File) error { return gce.Write(t.Context(), img, f, gce.Options{}) }, "raw in tar in gzip", 1, 1 << 30},
+		"gzip": {func(f *os.File) error {
+			return compressed.Write(t.Context(), img, f, compressed.Options{})
+		}, "raw in gzip", 1, 1},
+		"xz": {func(f *os.File) error {
+			return compressed.Write(t.Context(), img, f, compressed.Options{Compression: compressed.XZ})
+		}, "raw in xz", 1, 1},
+		"zstd": {func(f *os.File) error {
+			return compressed.Write(t.Context(), img, f, compressed.Options{Compression: compressed.Zstd})
+		}, "raw in zstd", 1, 1},
+		"containerdisk": {func(f *os.File) error {
+			_, err := containerdisk.WriteArchive(t.Context(), img, f, containerdisk.Options{Arch: "amd64"})
+			return err
+		}, "qcow2 in container image", 0, 512},
+	}
+	for name, w := range writers {
+		t.Run(name, func(t *testing.T) {
+			f := disktest.Create(t, "disk.img")
+			if err := w.write(f); err != nil {
+				t.Fatal(err)
+			}
+			temp, calls := temporary(t)
+			last := int64(0)
+			d, err := Open(t.Context(), f.Name(), Options{Temp: temp, Progress: func(done, total int64) {
+				if done < last || done > total {
+					t.Errorf("progress %d of %d after %d", done, total, last)
+				}
+				last = done
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			if d.Format != w.format || *calls != w.unpacked || len(d.Notes) > 0 {
+				t.Errorf("%s, %d temporary files, notes %q", d.Format, *calls, d.Notes)
+			}
+			if info, err := f.Stat(); err != nil || w.unpacked > 0 && last != info.Size() {
+				t.Errorf("progress ends at %d of %d", last, info.Size())
+			}
+			disktest.CheckRead(t, d.Image, want, w.unit)
+			if w.unpacked > 0 {
+				if _, err := Open(t.Context(), f.Name(), Options{}); fault.ClassOf(err) != fault.Unsupported {
+					t.Errorf("without room: %v", err)
+				}
+			}
+		})
+	}
+	dir := t.TempDir()
+	if _, err := containerdisk.WriteLayout(t.Context(), img, dir, containerdisk.Options{Arch: "amd64"}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(t.Context(), dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	disktest.CheckRead(t, d.Image, want, 512)
+}
+
+// TestOpenWrapped opens what others put around disks.
+func TestOpenWrapped(t *testing.T) {
+	img := testImage(t)
+	want := disktest.Raw(t, img, 1)
+	q := disktest.Create(t, "disk.qcow2")
+	if err := qcow2.Write(t.Context(), img, q, qcow2.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	layout := t.TempDir()
+	if _, err := containerdisk.WriteLayout(t.Context(), img, layout, containerdisk.Options{Arch: "amd64"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		script string // makes $3 of the raw disk $1 and the qcow2 image $2
+		format string
+	}{
+		"gzip -9":          {`gzip -9c "$1" >"$3"`, "raw in gzip"},
+		"zstd":             {`zstd -q -19 --long=27 -c "$1" >"$3"`, "raw in zstd"},
+		"xz":               {`xz -0c "$1" >"$3"`, "raw in xz"},
+		"two members":      {`{ head -c 1000000 "$1" | gzip -c; tail -c +1000001 "$1" | gzip -c; } >"$3"`, "raw in gzip"},
+		"qcow2 in xz":      {`xz -0c "$2" >"$3"`, "qcow2 in xz"},
+		"tar":              {`tar -C "$(dirname "$1")" -cf "$3" "$(basename "$1")"`, "raw in tar"},
+		"tar, pax":         {`tar --format=pax -C "$(dirname "$2")" -cf "$3" "$(basename "$2")"`, "qcow2 in tar"},
+		"tar.gz, sparse":   {`tar -S -C "$(dirname "$1")" -czf "$3" "$(basename "$1")"`, "raw in tar in gzip"},
+		"tar.zst":          {`tar -C "$(dirname "$2")" -c "$(basename "$2")" | zstd -q >"$3"`, "qcow2 in tar in zstd"},
+		"pushed by skopeo": {`skopeo copy -q --insecure-policy --dest-compress --dest-compress-format gzip "oci:$4" "oci-archive:$3"`, "qcow2 in tar in gzip in container image"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "file")
+			disktest.Tool(t, "sh", "-c", c.script, "sh", want, q.Name(), file, layout)
+			temp, _ := temporary(t)
+			d, err := Open(t.Context(), file, Options{Temp: temp})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			if d.Format != c.format {
+				t.Errorf("format %s, want %s", d.Format, c.format)
+			}
+			unit := int64(1)
+			if strings.HasPrefix(c.format, "qcow2") {
+				unit = 512
+			}
+			disktest.CheckRead(t, d.Image, want, unit)
+		})
+	}
+}
+
+// TestHoles checks that a raw disk's holes are known without reading them.
+func TestHoles(t *testing.T) {
+	f := disktest.Create(t, "disk.raw")
+	if err := f.Truncate(1 << 40); err != nil {
+		t.Skip("no sparse files here:", err)
+	}
+	if _, err := f.WriteAt([]byte("x"), 1<<39); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(t.Context(), f.Name(), Options{Format: "raw"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	n := int64(0)
+	for off, k := range d.Data(4096) {
+		if off > 1<<39 || off+k <= 1<<39 {
+			t.Errorf("data [%d:+%d]", off, k)
+		}
+		n += k
+	}
+	if n == 0 || n > 1<<20 {
+		t.Errorf("%d bytes of data", n)
+	}
+}
+
+func TestOpenRefused(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	text := file("text", disktest.Text(5000))
+	sh := func(name, script string) string {
+		path := filepath.Join(dir, name)
+		disktest.Tool(t, "sh", "-c", `cd "$2" && `+script, "sh", path, dir)
+		return path
+	}
+	q := disktest.Create(t, "disk.qcow2")
+	if err := qcow2.Write(t.Context(), testImage(t), q, qcow2.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		path, format string
+		class        fault.Class
+		text         string
+	}{
+		"missing":          {filepath.Join(dir, "none"), "", fault.NotFound, "no such file"},
+		"directory":        {t.TempDir(), "", fault.NotFound, "no image layout"},
+		"unknown format":   {text, "img", fault.Usage, "unknown"},
+		"another format":   {text, "qcow2", fault.BadImage, "not of this format"},
+		"qed":              {file("qed", []byte("QED\x00"+strings.Repeat("x", 600))), "", fault.Unsupported, "qed"},
+		"two files":        {sh("two.tar", `tar -cf "$1" text qed`), "", fault.Unsupported, "2 disks"},
+		"two files, gzip":  {sh("two.tar.gz", `tar -czf "$1" text qed`), "", fault.Unsupported, "several files"},
+		"nothing in a tar": {sh("empty.tar.gz", `tar -czf "$1" -T /dev/null`), "", 0, ""},
+		"truncated":        {sh("cut.gz", `head -c 100000 /dev/urandom | gzip -c | head -c 50000 >"$1"`), "", fault.BadImage, "unexpected EOF"},
+		"truncated zstd":   {sh("cut.zst", `head -c 100000 /dev/urandom | zstd -q -c | head -c 50000 >"$1"`), "", fault.BadImage, "unexpected EOF"},
+		"truncated xz":     {sh("cut.xz", `head -c 100000 /dev/urandom | xz -0c | head -c 50000 >"$1"`), "", fault.BadImage, "xz"},
+		"wrapped too deep": {sh("deep.gz", `gzip -c text | gzip -c | gzip -c | gzip -c | gzip -c >"$1"`), "", fault.BadImage, "within"},
+		"bad index":        {sh("bad.tar", `echo '{"manifests":[{"digest":"../../x"}]}' >index.json; tar -cf "$1" index.json`), "", fault.BadImage, "digest"},
+		"no blob":          {sh("noblob.tar", `echo '{"manifests":[{"digest":"sha256:`+strings.Repeat("0", 64)+`"}]}' >index.json; tar -cf "$1" index.json`), "", fault.BadImage, "lacks"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			temp, _ := temporary(t)
+			d, err := Open(t.Context(), c.path, Options{Format: c.format, Temp: temp})
+			if c.class == 0 {
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.Close()
+				return
+			}
+			if err == nil || fault.ClassOf(err) != c.class || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("error %v of class %d, want %q of %d", err, fault.ClassOf(err), c.text, c.class)
+			}
+		})
+	}
+	// What is said to be raw is raw, whatever it looks like.
+	d, err := Open(t.Context(), q.Name(), Options{Format: "raw"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	disktest.CheckRead(t, d.Image, q.Name(), 1)
+	if d, err = Open(t.Context(), text, Options{}); err != nil || len(d.Notes) != 1 || d.Format != "raw" {
+		t.Errorf("text: %v, %v", d, err)
+	} else {
+		d.Close()
+	}
+}
+
+func TestOpenCancelled(t *testing.T) {
+	f := disktest.Create(t, "disk.gz")
+	img := disktest.Image(t, 64<<20, disk.Extent{Data: content.Bytes(disktest.Text(64 << 20))})
+	if err := compressed.Write(t.Context(), img, f, compressed.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	temp, _ := temporary(t)
+	start := time.Now()
+	_, err := Open(ctx, f.Name(), Options{Temp: temp, Progress: func(int64, int64) { cancel() }})
+	if !errors.Is(err, context.Canceled) || time.Since(start) > 5*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+}
+
+// FuzzOpen opens archives and everything else.
+func FuzzOpen(f *testing.F) {
+	archive := disktest.Create(f, "image.tar")
+	if _, err := containerdisk.WriteArchive(f.Context(), disktest.Image(f, 512), archive, containerdisk.Options{Arch: "amd64"}); err != nil {
+		f.Fatal(err)
+	}
+	appliance := disktest.Create(f, "image.ova")
+	if err := ova.Write(f.Context(), disktest.Image(f, 512), appliance, ova.Options{}); err != nil {
+		f.Fatal(err)
+	}
+	gz := disktest.Create(f, "disk.gz")
+	if err := compressed.Write(f.Context(), disktest.Image(f, 5000), gz, compressed.Options{}); err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range []*os.File{archive, appliance, gz} {
+		b, err := os.ReadFile(file.Name())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		temp, _ := temporary(t)
+		o := &opener{ctx: t.Context(), opt: Options{Temp: temp}, dir: t.TempDir(), disk: &File{}}
+		defer func() { o.disk.Close() }()
+		if err := o.open(&part{File: input.NewFile(bytes.NewReader(b), int64(len(b)))}); err != nil {
+			return
+		}
+		p := make([]byte, 1<<16)
+		if n, err := o.disk.ReadAt(p, 0); err != nil && err != io.EOF && fault.ClassOf(err) == fault.Internal {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
+}

@@ -1,0 +1,212 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"imgbuild/blueprints"
+	"imgbuild/disk"
+	"imgbuild/fault"
+	"imgbuild/formats/diskfile"
+	"imgbuild/formats/gce"
+	"imgbuild/partition"
+)
+
+// DiskFile names a disk that exists.
+type DiskFile struct {
+	Path   string
+	Format string // "" finds it out
+}
+
+// Convert writes the disk in a file in other formats. Of the options those count
+// that say where and how files are written; Image does not. As in a build, the
+// files get their final names together, complete and durable.
+func Convert(ctx context.Context, from DiskFile, o Options, p Progress) (*Result, error) {
+	if len(o.Types) == 0 {
+		return nil, usage(errors.New("no type given"), "say what to make of the disk, as in --type qcow2")
+	}
+	arch := o.Arch
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	// Where a disk has to be unpacked: beside the results, there is room for it.
+	var unpacked artefact
+	defer unpacked.discard()
+	src, err := openDisk(ctx, from, &unpacked, &o, p)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	files, err := createFiles(o.Output, o.Types, &o.Formats)
+	if err != nil {
+		return nil, err
+	}
+	defer files.discard()
+	if err := o.checkPush(ctx); err != nil {
+		return nil, err
+	}
+	e := &emission{
+		image: src.Image, time: time.Unix(0, 0).UTC(), arch: o.Arch,
+		output: o.Output, types: o.Types, formats: &o.Formats,
+	}
+	table, tableErr := partition.Read(src.Image, src.Image.Size(), 0)
+	if e.id, err = diskIdentity(src.Image, table, o.Seed); err != nil {
+		return nil, fmt.Errorf("%s: %w", from.Path, err)
+	}
+	if a := tableArch(table); a != "" && arch == "" {
+		e.arch = a
+	}
+	if err := e.padForGCE(tableErr, p); err != nil {
+		return nil, err
+	}
+	if err := e.write(ctx, files, p); err != nil {
+		return nil, err
+	}
+	r := &Result{Types: o.Types}
+	if r.Artefacts, err = files.commit(ctx, o.Chown); err != nil {
+		return nil, err
+	}
+	r.Pushed, err = e.push(ctx, &o, p)
+	return r, err
+}
+
+// openDisk opens the disk. Where it has to be unpacked, that goes to a new file in
+// the output directory, unpacked.
+func openDisk(ctx context.Context, from DiskFile, unpacked *artefact, o *Options, p Progress) (*diskfile.File, error) {
+	for _, t := range o.Types {
+		if path := filepath.Join(o.Output, o.Formats.path(t)); sameFile(from.Path, path) {
+			return nil, usage(fmt.Errorf("%s: is the disk itself", path), "choose another directory with --output")
+		}
+	}
+	last := int64(0)
+	d, err := diskfile.Open(ctx, from.Path, diskfile.Options{
+		Format: from.Format,
+		Temp: func() (*os.File, error) {
+			if unpacked.file != nil {
+				return nil, fault.New(fault.Unsupported, errors.New("compressed twice"), "unpack it first")
+			}
+			a, err := createArtefact(filepath.Join(o.Output, "unpacked"))
+			if err != nil {
+				return nil, err
+			}
+			*unpacked = *a
+			return a.file, nil
+		},
+		Progress: func(done, total int64) {
+			if last == 0 {
+				p.Stage("unpack "+filepath.Base(from.Path), total)
+			}
+			p.Advance(done - last)
+			last = done
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	text := fmt.Sprintf("%s: %s, %s", from.Path, d.Format, blueprints.FormatSize(d.Size()))
+	if d.Details != "" {
+		text += ", " + d.Details
+	}
+	p.Note(text)
+	for _, note := range d.Notes {
+		p.Warn(from.Path + ": " + note)
+	}
+	return d, nil
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+// tableArch returns the architecture that a table says its root is for, or "".
+func tableArch(t *partition.Table) string {
+	if t == nil {
+		return ""
+	}
+	for _, arch := range []string{"amd64", "arm64", "ppc64le", "s390x", "riscv64"} {
+		root, _ := partition.RootType(arch)
+		for _, p := range t.Partitions {
+			if p.Type == root {
+				return arch
+			}
+		}
+	}
+	return ""
+}
+
+// Parts of a disk that its identity is taken from, in bytes.
+const (
+	identityEnds = 1 << 20  // at either end of it
+	identityHead = 64 << 10 // of each partition: file systems note their use there
+)
+
+// diskIdentity returns the identity of a disk that was not built here. It derives
+// from what tells disks and states of a disk apart: tables, and the beginning of
+// every file system.
+func diskIdentity(img *disk.Image, t *partition.Table, seed string) (identity, error) {
+	if seed != "" {
+		return newIdentity(seed, identityInput{})
+	}
+	h := sha256.New()
+	h.Write([]byte("imgbuild disk\x00"))
+	add := func(off, n int64) error {
+		n = min(n, img.Size()-off)
+		fmt.Fprintf(h, "%d bytes at %d of %d\x00", n, off, img.Size())
+		_, err := io.Copy(h, io.NewSectionReader(img, off, n))
+		return err
+	}
+	if err := add(0, identityEnds); err != nil {
+		return identity{}, err
+	}
+	if err := add(max(img.Size()-identityEnds, 0), identityEnds); err != nil {
+		return identity{}, err
+	}
+	if t != nil {
+		for _, p := range t.Partitions {
+			if err := add(p.Start, min(p.Size, identityHead)); err != nil {
+				return identity{}, err
+			}
+		}
+	}
+	return identity{[32]byte(h.Sum(nil))}, nil
+}
+
+// padForGCE gives a disk that goes to Compute Engine whole GiB, and its table,
+// which was read with the error, the new end. All types get the same disk.
+func (e *emission) padForGCE(tableErr error, p Progress) error {
+	size := e.image.Size()
+	whole := gce.Size(size)
+	if !slices.Contains(e.types, GCE) || whole == size {
+		return nil
+	}
+	text := fmt.Sprintf("gce: the disk of %s is made %s, as Compute Engine wants whole GiB", blueprints.FormatSize(size), blueprints.FormatSize(whole))
+	var parts []disk.Part
+	switch {
+	case tableErr == nil:
+		var err error
+		if parts, err = partition.Move(e.image, size, whole); err != nil {
+			return err
+		}
+		text += "; the backup of its partition table moves to the new end"
+	case !errors.Is(tableErr, partition.ErrNoTable):
+		text += fmt.Sprintf("; its partition table is left as it is: %v", tableErr)
+	}
+	p.Warn(text)
+	padded, err := disk.Overlay(e.image, whole, parts)
+	if err == nil {
+		e.image = padded
+	}
+	return err
+}
