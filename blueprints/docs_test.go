@@ -111,6 +111,30 @@ by the ` + "`ENCRYPT_METHOD`" + ` of the image with a salt from the seed of the 
 that it was plain text. A new account without a password is locked until it gets one, and an
 empty password locks one that exists.
 
+## Settings
+
+Each is written as its owner writes it. Accounts come first, then files and directories,
+which may name them; services come last, so that a unit among the files can be enabled.
+
+- **Services** are enabled, then disabled, then masked, as by ` + "`systemctl --root`" + `: by the ` + "`[Install]`" + ` sections
+  of the image's units and drop-ins. Presets are left alone. A unit that is not in the image is
+  an error, one without ` + "`[Install]`" + ` a warning.
+- **Files** replace what is at their paths; a symbolic link there is replaced and not followed. A
+  directory that is there gets the mode and the owners that are given.
+- **The firewall** is firewalld's: zone files in ` + "`/etc/firewalld/zones`" + `, ports and services in those of the
+  default zone.
+- **Locales, keymaps and time zones** have to be in the image; a refusal names the package. Of
+  ` + "`languages`" + ` the first is the system's. Time servers are those of chrony, and of systemd-timesyncd in a
+  drop-in.
+- **sshd** takes the first line of a keyword, so the drop-in comes before all others, and lines of
+  ` + "`/etc`" + ` that come even before it are changed.
+- **Certificates** become anchors, and are added to what ` + "`update-ca-trust`" + ` (` + "`/etc/pki/ca-trust/extracted`" + `) or
+  ` + "`update-ca-certificates`" + ` (` + "`/etc/ssl/certs`" + `) made of those of the image. Other layouts are refused.
+- **Scripts of the first boot** run one after the other when the network is up, in the first boot only,
+  and the first one that fails ends it, unless it has ` + "`ignore_failure`" + `. One without ` + "`#!`" + ` is run by the shell.
+- **Ignition** needs its dracut module in the initramfs and a GRUB configuration that asks for
+  ` + "`/boot/ignition.firstboot`" + `; **FIPS** needs dracut's module ` + "`fips`" + ` in the initramfs.
+
 ## Where files may be
 
 Directories below ` + "`/etc`; files below `/etc`, `/root`, `/usr/local/bin` and `/usr/local/sbin`" + `,
