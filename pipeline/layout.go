@@ -238,8 +238,11 @@ func (l *layout) measure(q *planned, o *Options, p Progress) error {
 	q.need = l.disks.layout.Align(q.need)
 	q.size = max(q.size, q.need)
 	if q.Size > 0 && q.size > l.disks.layout.Align(q.Size) {
-		p.Warn(fmt.Sprintf("%s gets %s in place of %s: its content needs that", q.title,
-			blueprints.FormatSize(q.size), blueprints.FormatSize(q.Size)))
+		why := "its content needs that"
+		if q.size > q.need {
+			why = "its content, and room for an upgrade; --free-space says how much"
+		}
+		p.Warn(fmt.Sprintf("%s gets %s in place of %s: %s", q.title, blueprints.FormatSize(q.size), blueprints.FormatSize(q.Size), why))
 	}
 	return nil
 }

@@ -81,6 +81,9 @@ func (c *partitioning) validate(o *Options) error {
 	if err := checkSectors(l, o.Types); err != nil {
 		return err
 	}
+	if c.disk != nil {
+		return nil // what boots is added to it
+	}
 	return problemsOf(c.name(), l.CheckArch(o.Arch), fault.Config)
 }
 
