@@ -304,6 +304,13 @@ func TestDigest(t *testing.T) {
 	if a == "" || a == b || a != digest("name='y'\ncustomizations.hostname='a'") {
 		t.Errorf("%s, %s", a, b)
 	}
+	user := func(password string) string {
+		return digest("[[customizations.user]]\nname='u'\npassword='" + password + "'")
+	}
+	const hash = "$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/"
+	if user("guess") != user("other") || user("guess") == user(hash) {
+		t.Error("a password in plain text can be guessed by the digest")
+	}
 	var none *Config
 	if d, err := none.Digest(); d != "" || err != nil || none.KernelArguments() != nil {
 		t.Errorf("%s, %v", d, err)

@@ -4,12 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"imgbuild/customize/accounts"
 	"imgbuild/customize/certs"
 	"imgbuild/customize/clock"
 	"imgbuild/customize/console"
+	"imgbuild/customize/crypt"
 	"imgbuild/customize/dnf"
 	"imgbuild/customize/files"
 	"imgbuild/customize/fips"
@@ -234,13 +236,24 @@ func (c *Config) KernelArguments() []string {
 }
 
 // Digest identifies what the configuration asks of the disk beyond kernel
-// arguments, "" where that is nothing.
+// arguments, "" where that is nothing. Passwords in plain text have no part in it:
+// what derives from it is on the disk, and would tell a guess faster than the hash
+// of the password does.
 func (c *Config) Digest() (string, error) {
 	if c == nil {
 		return "", nil
 	}
 	b := c.Blueprint.Customizations
 	b.Kernel = nil
+	b.User = slices.Clone(b.User)
+	for i := range b.User {
+		if p := b.User[i].Password; p != nil {
+			if kind, err := crypt.Classify(*p); err != nil || kind == crypt.Plain {
+				plain := "plain text"
+				b.User[i].Password = &plain
+			}
+		}
+	}
 	text, err := json.Marshal(b)
 	if err != nil {
 		return "", err

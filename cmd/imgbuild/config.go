@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,7 +50,10 @@ func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Confi
 		return nil, nil
 	}
 	var sources []blueprints.Source
-	for _, name := range names {
+	for i, name := range names {
+		if name == "-" && slices.Contains(names[:i], name) {
+			return nil, fault.New(fault.Usage, errors.New("config -: stdin is read once"), "")
+		}
 		text, err := readConfig(stdin, name)
 		if err != nil {
 			return nil, fault.New(fault.Usage, fmt.Errorf("config %s: %w", name, err), "")
