@@ -98,6 +98,7 @@ func subjects(t testing.TB) [][]byte {
 		name(t, []value{{cn, asn1.TagBMPString, "\x00A\x20\xac"}}),
 		name(t, []value{{cn, tagUniversalString, "\x00\x00\x00A\x00\x00\x00b"}}),
 		name(t, []value{{cn, asn1.TagUTF8String, "B"}, {o, asn1.TagUTF8String, "a"}, {ou, asn1.TagIA5String, "Many In One"}}),
+		name(t, []value{{ou, asn1.TagUTF8String, "a"}, {cn, asn1.TagUTF8String, "Behind The Other"}, {o, asn1.TagUTF8String, "B"}}),
 		name(t, []value{{asn1.ObjectIdentifier{2, 5, 4, 45}, asn1.TagBitString, "\x00\x01"}}, []value{{cn, asn1.TagUTF8String, ""}}),
 		name(t),
 	}
