@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"strings"
 
 	"imgbuild/fault"
@@ -25,42 +26,117 @@ const (
 type tarStore struct {
 	f     *os.File
 	files map[string]tarRange
+	links map[string]string // symbolic and hard links, by path
+	close func() error
 }
 
 // tarRange is the content of a file in the tar, in bytes.
 type tarRange struct{ off, size int64 }
 
-func openArchive(ctx context.Context, ref Reference, arch string) (source, error) {
-	fi, err := os.Stat(ref.place)
+func openArchive(ctx context.Context, ref Reference, opt Options) (source, error) {
+	store, err := openTar(ctx, ref.place, opt)
+	if err != nil {
+		return nil, err
+	}
+	return &layoutSource{ref: ref, store: store, arch: opt.Arch}, nil
+}
+
+// openTar opens the tar at a path. One that is compressed is unpacked into a
+// temporary file first: its files are read in any order.
+func openTar(ctx context.Context, path string, opt Options) (*tarStore, error) {
+	fi, err := os.Stat(path)
 	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", ref.place)
+		err = fmt.Errorf("%s is not a regular file", path)
 	}
 	if err != nil {
 		return nil, fault.New(fault.NotFound, fmt.Errorf("image archive: %w", err), "")
 	}
-	f, err := os.Open(ref.place)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fault.New(fault.NotFound, fmt.Errorf("image archive: %w", err), "")
 	}
-	store, err := indexArchive(ctx, f, fi.Size())
-	if err != nil {
+	closeFile := f.Close
+	head := make([]byte, maxMagic)
+	n, err := f.ReadAt(head, 0)
+	if err == nil && sniff(head[:n]) != plain {
+		var plainFile *os.File
+		plainFile, err = inflateFile(ctx, f, opt)
 		f.Close()
-		return nil, fmt.Errorf("image archive %s: %w", ref.place, err)
+		if err != nil {
+			return nil, fmt.Errorf("image archive %s: %w", path, err)
+		}
+		f = plainFile
+		closeFile = func() error {
+			err := plainFile.Close()
+			if rerr := os.Remove(plainFile.Name()); err == nil && !errors.Is(rerr, fs.ErrNotExist) {
+				err = rerr
+			}
+			return err
+		}
+		fi, err = f.Stat()
 	}
-	return &layoutSource{ref: ref, store: store, arch: arch}, nil
+	if err == io.EOF {
+		err = nil // a short file, which the tar reader judges
+	}
+	var store *tarStore
+	if err == nil {
+		store, err = indexArchive(ctx, f, fi.Size())
+	}
+	if err != nil {
+		_ = closeFile()
+		return nil, fmt.Errorf("image archive %s: %w", path, err)
+	}
+	store.close = closeFile
+	return store, nil
+}
+
+// inflateFile decompresses f into a temporary file, which has no name any more
+// where the system allows that.
+func inflateFile(ctx context.Context, f *os.File, opt Options) (*os.File, error) {
+	dir := ""
+	if opt.Cache != nil {
+		dir = opt.Cache.tempDir()
+	}
+	r, err := decompress(f)
+	if err != nil {
+		return nil, badStream(ctx, err)
+	}
+	defer r.Close()
+	to, err := os.CreateTemp(dir, "archive-*")
+	if err != nil {
+		return nil, classHost(err)
+	}
+	_ = os.Remove(to.Name())
+	limit := defaultLimits.Bytes
+	buf := make([]byte, chunkSize)
+	for total := int64(0); err == nil; {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		n, rerr := r.Read(buf)
+		if total += int64(n); total > limit {
+			err = badImage(fmt.Errorf("unpacks to more than %d bytes", limit))
+			break
+		}
+		if _, err = to.Write(buf[:n]); err != nil {
+			err = classHost(err)
+			break
+		}
+		if rerr == io.EOF {
+			return to, nil
+		}
+		if rerr != nil {
+			err = badStream(ctx, rerr)
+		}
+	}
+	to.Close()
+	_ = os.Remove(to.Name())
+	return nil, err
 }
 
 // indexArchive finds the files of the archive.
 func indexArchive(ctx context.Context, f *os.File, size int64) (*tarStore, error) {
-	head := make([]byte, maxMagic)
-	n, err := f.ReadAt(head, 0)
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	if c := sniff(head[:n]); c != plain {
-		return nil, fault.New(fault.Unsupported, fmt.Errorf("is compressed with %s", c), "decompress it first, its layers are compressed anyway")
-	}
-	s := &tarStore{f: f, files: make(map[string]tarRange)}
+	s := &tarStore{f: f, files: make(map[string]tarRange), links: make(map[string]string), close: f.Close}
 	r := tar.NewReader(&fileStream{ctx: ctx, f: f, size: size, buf: make([]byte, archiveStep)})
 	for {
 		h, err := r.Next()
@@ -69,29 +145,60 @@ func indexArchive(ctx context.Context, f *os.File, size int64) (*tarStore, error
 		} else if err != nil {
 			return nil, badStream(ctx, err)
 		}
+		if len(s.files)+len(s.links) == maxArchiveFiles {
+			return nil, badImage(fmt.Errorf("more than %d files", maxArchiveFiles))
+		}
+		name := archiveName(h.Name)
+		switch h.Type {
+		case tar.TypeSymlink:
+			s.links[name] = archiveName(path.Join(path.Dir(name), h.Linkname))
+		case tar.TypeHard:
+			// A file that is in the archive twice is a link to itself.
+			if to := archiveName(h.Linkname); to != name {
+				s.links[name] = to
+			}
+		}
 		if h.Type != tar.TypeFile || h.Sparse {
 			continue
 		}
 		if h.Stored > size-h.Offset {
 			return nil, badImage(fmt.Errorf("%.200q ends beyond the archive, which is truncated", h.Name))
 		}
-		if len(s.files) == maxArchiveFiles {
-			return nil, badImage(fmt.Errorf("more than %d files", maxArchiveFiles))
-		}
-		name := strings.TrimLeft(strings.TrimPrefix(h.Name, "./"), "/")
 		s.files[name] = tarRange{h.Offset, h.Stored}
 	}
 }
 
-func (s *tarStore) open(path string) (io.ReadCloser, error) {
-	r, ok := s.files[path]
+// archiveName is a name of the archive in the form in which it is looked up.
+func archiveName(name string) string {
+	return strings.TrimLeft(path.Clean("/"+name), "/")
+}
+
+// find returns where a file is, through links: Docker wrote layers that several
+// images share once.
+func (s *tarStore) find(name string) (tarRange, bool) {
+	const maxLinks = 8
+	for range maxLinks {
+		if r, ok := s.files[name]; ok {
+			return r, true
+		}
+		to, ok := s.links[name]
+		if !ok {
+			break
+		}
+		name = to
+	}
+	return tarRange{}, false
+}
+
+func (s *tarStore) open(name string) (io.ReadCloser, error) {
+	r, ok := s.find(name)
 	if !ok {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	return io.NopCloser(io.NewSectionReader(s.f, r.off, r.size)), nil
 }
 
-func (s *tarStore) Close() error { return s.f.Close() }
+func (s *tarStore) Close() error { return s.close() }
 
 // fileStream is a tar.Stream of a file.
 type fileStream struct {

@@ -8,10 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
 
+	"github.com/docker/docker-credential-helpers/client"
+	"github.com/docker/docker-credential-helpers/credentials"
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"imgbuild/fault"
@@ -54,13 +57,20 @@ func DefaultAuthFiles(getenv func(string) string, home string) []string {
 	return files
 }
 
-// keychain finds the credentials of a repository in files.
+// keychain finds the credentials of a repository: those that the user gave, or
+// else those of files and credential helpers.
 type keychain struct {
+	given    authn.Authenticator // or nil
 	files    []string
 	required bool // the files were named by the user
-	// helpers asks the credential helpers that a file names, or is nil.
-	helpers authn.Keychain
+	// helpers are asked in turn, with authFiles for the files.
+	helpers []string
+	// programs tells whether credential helpers may be run.
+	programs bool
 }
+
+// authFiles is the name of the files among the helpers.
+const authFiles = "containers-auth.json"
 
 // authFile is a credentials file of Podman or Docker.
 type authFile struct {
@@ -69,17 +79,34 @@ type authFile struct {
 	CredHelpers map[string]string          `json:"credHelpers"`
 }
 
-func newKeychain(opt Options) (authn.Keychain, error) {
-	if opt.AuthFile != "" {
+func newKeychain(opt Options) (*keychain, error) {
+	k := &keychain{helpers: []string{authFiles}, programs: opt.Getenv != nil}
+	switch {
+	case opt.RegistryToken != "":
+		k.given = authn.FromConfig(authn.AuthConfig{RegistryToken: opt.RegistryToken})
+		return k, nil
+	case opt.Creds != "":
+		if err := CheckCreds(opt.Creds); err != nil {
+			return nil, err
+		}
+		user, password, _ := strings.Cut(opt.Creds, ":")
+		k.given = authn.FromConfig(authn.AuthConfig{Username: user, Password: password})
+		return k, nil
+	case opt.AuthFile != "":
 		if _, err := os.Stat(opt.AuthFile); err != nil {
 			return nil, fault.New(fault.Usage, fmt.Errorf("credentials file: %w", err), "")
 		}
-		return &keychain{files: []string{opt.AuthFile}, required: true}, nil
+		k.files, k.required = []string{opt.AuthFile}, true
+		return k, nil
 	}
-	k := &keychain{files: DefaultAuthFiles(opt.Getenv, opt.Home)}
-	if opt.Getenv != nil {
-		k.required = opt.Getenv("REGISTRY_AUTH_FILE") != ""
-		k.helpers = authn.DefaultKeychain
+	k.files = DefaultAuthFiles(opt.Getenv, opt.Home)
+	k.required = opt.Getenv != nil && opt.Getenv("REGISTRY_AUTH_FILE") != ""
+	config, err := loadRegistries(opt)
+	if err != nil {
+		return nil, err
+	}
+	if config.Helpers != nil {
+		k.helpers = config.Helpers
 	}
 	return k, nil
 }
@@ -91,6 +118,26 @@ func (k *keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
 
 // ResolveContext implements authn.ContextKeychain.
 func (k *keychain) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
+	if k.given != nil {
+		return k.given, nil
+	}
+	for _, helper := range k.helpers {
+		var auth authn.Authenticator
+		var err error
+		if helper == authFiles {
+			auth, err = k.fromFiles(ctx, r)
+		} else {
+			auth, err = k.ask(ctx, helper, r.RegistryStr())
+		}
+		if auth != nil || err != nil {
+			return auth, err
+		}
+	}
+	return authn.Anonymous, nil
+}
+
+// fromFiles looks into the files in turn. Without an entry it returns nil.
+func (k *keychain) fromFiles(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
 	for _, name := range k.files {
 		f, err := readAuthFile(name)
 		if err != nil && !k.required && errors.Is(err, fs.ErrNotExist) {
@@ -99,8 +146,12 @@ func (k *keychain) ResolveContext(ctx context.Context, r authn.Resource) (authn.
 		if err != nil {
 			return nil, fault.New(fault.Auth, fmt.Errorf("credentials file: %w", err), "")
 		}
-		raw, found := f.find(r.String())
-		if found {
+		if helper := f.helper(r.RegistryStr()); helper != "" {
+			if auth, err := k.ask(ctx, helper, r.RegistryStr()); auth != nil || err != nil {
+				return auth, err
+			}
+		}
+		if raw, found := f.find(r.String()); found {
 			var config authn.AuthConfig
 			// The message of the error could show a part of the secret.
 			if json.Unmarshal(raw, &config) != nil {
@@ -110,31 +161,67 @@ func (k *keychain) ResolveContext(ctx context.Context, r authn.Resource) (authn.
 				return authn.FromConfig(config), nil
 			}
 		}
-		if k.helpers != nil && f.helper(r.RegistryStr()) {
-			return k.ask(ctx, r)
+		if f.CredsStore != "" {
+			if auth, err := k.ask(ctx, f.CredsStore, r.RegistryStr()); auth != nil || err != nil {
+				return auth, err
+			}
 		}
 	}
-	return authn.Anonymous, nil
+	return nil, nil
 }
 
-// ask runs a credential helper, which may want something of the user, but not
-// for longer than the context.
-func (k *keychain) ask(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
+// reHelper is the name of a credential helper, without the prefix of its program.
+var reHelper = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_.-]*$`)
+
+// tokenUser is the user name by which a helper says that the secret is an
+// identity token.
+const tokenUser = "<token>"
+
+// ask runs a credential helper, docker-credential-NAME. It may want something of
+// the user, but is not waited for longer than the context. Without credentials
+// for the registry the result is nil.
+func (k *keychain) ask(ctx context.Context, helper, registry string) (authn.Authenticator, error) {
+	if !k.programs {
+		return nil, nil
+	}
+	fail := func(err error) (authn.Authenticator, error) {
+		return nil, fault.New(fault.Auth, fmt.Errorf("credential helper %s: %w", clip(helper), err), "")
+	}
+	if !reHelper.MatchString(helper) {
+		return fail(errors.New("is not a name"))
+	}
 	type answer struct {
-		auth authn.Authenticator
-		err  error
+		creds *credentials.Credentials
+		err   error
 	}
-	done := make(chan answer, 1)
-	go func() {
-		auth, err := authn.Resolve(ctx, k.helpers, r)
-		done <- answer{auth, err}
-	}()
-	select {
-	case a := <-done:
-		return a.auth, a.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	// Docker knows its own registry by a URL.
+	servers := []string{registry}
+	if authKey(registry) == defaultRegistry {
+		servers = []string{authn.DefaultAuthKey, defaultRegistry}
 	}
+	for _, server := range servers {
+		done := make(chan answer, 1)
+		go func() {
+			c, err := client.Get(client.NewShellProgramFunc("docker-credential-"+helper), server)
+			done <- answer{c, err}
+		}()
+		select {
+		case a := <-done:
+			if credentials.IsErrCredentialsNotFound(a.err) {
+				continue
+			}
+			if a.err != nil {
+				return fail(a.err)
+			}
+			if a.creds.Username == tokenUser {
+				return authn.FromConfig(authn.AuthConfig{IdentityToken: a.creds.Secret}), nil
+			}
+			return authn.FromConfig(authn.AuthConfig{Username: a.creds.Username, Password: a.creds.Secret}), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return nil, nil
 }
 
 func readAuthFile(name string) (*authFile, error) {
@@ -205,15 +292,12 @@ func authKey(key string) string {
 	return host
 }
 
-// helper tells whether the file leaves the registry to a credential helper.
-func (f *authFile) helper(registry string) bool {
-	if f.CredsStore != "" {
-		return true
-	}
+// helper returns the name of the credential helper for a registry, or "".
+func (f *authFile) helper(registry string) string {
 	for key, name := range f.CredHelpers {
-		if name != "" && authKey(key) == authKey(registry) {
-			return true
+		if authKey(key) == authKey(registry) {
+			return name
 		}
 	}
-	return false
+	return ""
 }

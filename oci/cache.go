@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -26,6 +24,7 @@ import (
 //	spools/HEX.tar     plain layers by their diff_id
 //	spools/HEX.idx     what is in them, see record
 //	spools/HEX.dat     what was computed from layers, see OpenDerived
+//	refs/HEX.json      what a name stood for when it was pulled last
 //	tmp/               files that are not complete yet
 //
 // Several processes may use it at once: files get their name when they are
@@ -262,67 +261,6 @@ func (c *Cache) putLayer(f *os.File, spool *content.Spool, diffID string, r *rec
 		return nil, err
 	}
 	return content.NewSpool(g, spool.Size(), spool.Holes()), nil
-}
-
-// Trim removes what was not used for the longest time until the cache takes at
-// most limit bytes on disk. What is in use stays readable.
-func (c *Cache) Trim(limit int64) error {
-	type item struct {
-		paths []string
-		size  int64
-		used  time.Time
-	}
-	items := make(map[string]*item)
-	var total int64
-	for _, dir := range []string{c.blobDir(), c.spoolDir()} {
-		list, err := os.ReadDir(dir)
-		if err != nil {
-			return classHost(fmt.Errorf("cache: %w", err))
-		}
-		for _, e := range list {
-			fi, err := e.Info()
-			if err != nil || !fi.Mode().IsRegular() {
-				continue // removed by another process
-			}
-			// A record goes before its spool, and both at once.
-			path := filepath.Join(dir, e.Name())
-			key := strings.TrimSuffix(strings.TrimSuffix(path, ".tar"), ".idx")
-			it := items[key]
-			if it == nil {
-				it = &item{}
-				items[key] = it
-			}
-			if strings.HasSuffix(path, ".idx") {
-				it.paths = slices.Insert(it.paths, 0, path)
-			} else {
-				it.paths = append(it.paths, path)
-			}
-			it.size += diskSize(fi)
-			total += diskSize(fi)
-			if fi.ModTime().After(it.used) {
-				it.used = fi.ModTime()
-			}
-		}
-	}
-	order := make([]*item, 0, len(items))
-	for _, it := range items {
-		order = append(order, it)
-	}
-	slices.SortFunc(order, func(a, b *item) int {
-		return cmp.Or(a.used.Compare(b.used), strings.Compare(a.paths[0], b.paths[0]))
-	})
-	for _, it := range order {
-		if total <= limit {
-			break
-		}
-		for _, path := range it.paths {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return classHost(fmt.Errorf("cache: %w", err))
-			}
-		}
-		total -= it.size
-	}
-	return nil
 }
 
 // touch notes that a file was used. Where it cannot, it looks older than it is.

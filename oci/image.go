@@ -29,6 +29,7 @@ type Options struct {
 	// Cache, which may be nil, answers for manifests and configs that are
 	// pinned by digest and keeps those that were read.
 	Cache *Cache
+	Access
 }
 
 // LayerInfo is a layer as the manifest and the config name it.

@@ -149,7 +149,7 @@ func (s *layoutSource) blob(_ context.Context, digest string, _ int64) (io.ReadC
 // missing classes the error of a blob that the layout does not have.
 func missing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.BadImage, fmt.Errorf("the layout lacks the blob: %w", err), "the copy of the image may be incomplete; copy it again")
+		return fault.New(fault.BadImage, fmt.Errorf("the image lacks the blob: %w", err), "the copy of the image may be incomplete; copy it again")
 	}
 	return err
 }

@@ -83,7 +83,7 @@ func openPush(ctx context.Context, ref Reference, opt Options) (*registrySource,
 		return nil, name.Tag{}, err
 	}
 	s := source.(*registrySource)
-	tag, err := name.NewTag(s.repo.Name()+":"+ref.tag, nameOptions(opt)...)
+	tag, err := name.NewTag(s.repo.Name()+":"+ref.tag, nameOptions(s.insecure)...)
 	if err != nil {
 		s.Close()
 		return nil, name.Tag{}, fault.New(fault.Usage, err, "")
@@ -96,7 +96,7 @@ func openPush(ctx context.Context, ref Reference, opt Options) (*registrySource,
 // pushTransport returns what requests are sent by; they are repeated where
 // go-containerregistry does that.
 func (s *registrySource) pushTransport(opt Options) http.RoundTripper {
-	return &plainGuard{inner: s.base, insecure: opt.Insecure}
+	return &guard{inner: s.base, insecure: s.insecure}
 }
 
 // Push puts the image into a registry under the tag of ref. What the registry has
@@ -133,8 +133,8 @@ func Push(ctx context.Context, ref Reference, image PushImage, opt Options, prog
 	return nil
 }
 
-func nameOptions(opt Options) []name.Option {
-	if opt.Insecure {
+func nameOptions(insecure bool) []name.Option {
+	if insecure {
 		return []name.Option{name.Insecure}
 	}
 	return nil

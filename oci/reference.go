@@ -3,6 +3,7 @@ package oci
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"imgbuild/fault"
@@ -10,19 +11,24 @@ import (
 
 // The transports that can be opened, in the spelling of ostree-ext.
 const (
-	TransportRegistry = "registry"
-	TransportLayout   = "oci"
-	TransportArchive  = "oci-archive"
+	TransportRegistry      = "registry"
+	TransportLayout        = "oci"
+	TransportArchive       = "oci-archive"
+	TransportDockerArchive = "docker-archive"
+	TransportDir           = "dir"
+	TransportStorage       = "containers-storage"
 )
 
 // Reference names an image: a transport, and a place and a tag or digest there.
 // The zero Reference names nothing.
 type Reference struct {
 	transport string
-	registry  string // host[:port]; of a registry reference only
+	registry  string // host[:port]; of a registry or storage reference only
 	place     string // repository, directory or file
 	tag       string // "" where none was given and none is implied
 	digest    string // "sha256:…" or ""
+	store     string // "[…]", which store; of a storage reference only
+	id        string // of an image, or the start of one; likewise
 }
 
 // The grammar of references is that of the distribution project, which Docker,
@@ -34,7 +40,9 @@ var (
 	reHost   = regexp.MustCompile(`^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?$`)
 	// reOtherDigest is the general grammar of a digest in descriptor.md.
 	reOtherDigest = regexp.MustCompile(`^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$`)
-	reDrive       = regexp.MustCompile(`^[A-Za-z]:[\\/]`)
+	// reImageID is an image id of containers/storage, or the start of one.
+	reImageID = regexp.MustCompile(`^[0-9a-f]{3,64}$`)
+	reDrive   = regexp.MustCompile(`^[A-Za-z]:[\\/]`)
 )
 
 const (
@@ -49,13 +57,10 @@ const (
 // foreign are the transports of other tools that cannot be opened, each with
 // what the user can do instead.
 var foreign = map[string]string{
-	"containers-storage": "export it with: podman save --format oci-archive -o image.tar IMAGE, then use oci-archive:image.tar",
-	"docker-archive":     "convert it with: skopeo copy docker-archive:FILE oci-archive:image.tar, then use oci-archive:image.tar",
-	"docker-daemon":      "export it with: skopeo copy docker-daemon:IMAGE oci-archive:image.tar, then use oci-archive:image.tar",
-	"dir":                "convert it with: skopeo copy dir:DIR oci:LAYOUT:latest, then use oci:LAYOUT:latest",
-	"ostree":             "export it with: skopeo copy ostree:IMAGE oci-archive:image.tar, then use oci-archive:image.tar",
-	"sif":                "convert it with: skopeo copy sif:FILE oci-archive:image.tar, then use oci-archive:image.tar",
-	"tarball":            "convert it with: skopeo copy tarball:FILE oci-archive:image.tar, then use oci-archive:image.tar",
+	"docker-daemon": "export it with: skopeo copy docker-daemon:IMAGE oci-archive:image.tar, then use oci-archive:image.tar",
+	"ostree":        "export it with: skopeo copy ostree:IMAGE oci-archive:image.tar, then use oci-archive:image.tar",
+	"sif":           "convert it with: skopeo copy sif:FILE oci-archive:image.tar, then use oci-archive:image.tar",
+	"tarball":       "convert it with: skopeo copy tarball:FILE oci-archive:image.tar, then use oci-archive:image.tar",
 }
 
 // ParseReference parses
@@ -63,6 +68,13 @@ var foreign = map[string]string{
 //	[docker://]NAME[:TAG][@DIGEST]
 //	oci:DIR[:TAG][@DIGEST]
 //	oci-archive:FILE[:TAG][@DIGEST]
+//	docker-archive:FILE[:NAME[:TAG]|:@INDEX]
+//	dir:DIR
+//	containers-storage:[STORE]NAME[:TAG][@DIGEST][@ID]
+//	containers-storage:[STORE]@ID
+//
+// where STORE, which may be left out, is written with its brackets:
+// "[DRIVER@GRAPHROOT+RUNROOT:OPTIONS]", all but GRAPHROOT being optional.
 //
 // A NAME without a registry is one of Docker Hub; one with neither tag nor
 // digest is tagged "latest". The error is of the class Unsupported for the
@@ -91,6 +103,15 @@ func ParseReference(s string) (Reference, error) {
 			return parseName(name, bad)
 		case TransportLayout, TransportArchive:
 			return parsePlace(scheme, rest, bad)
+		case TransportDockerArchive:
+			return parseDockerArchive(rest, bad)
+		case TransportDir:
+			if rest == "" {
+				return bad("a path is missing")
+			}
+			return Reference{transport: TransportDir, place: rest}, nil
+		case TransportStorage:
+			return parseStorage(rest, bad)
 		}
 		if strings.HasPrefix(rest, "//") {
 			return bad("unknown transport %s", scheme)
@@ -167,6 +188,71 @@ func parsePlace(transport, s string, bad refError) (Reference, error) {
 	return r, nil
 }
 
+// parseDockerArchive parses FILE[:NAME[:TAG]|:@INDEX]. A name is normalised, so
+// that it can be compared with those of the archive.
+func parseDockerArchive(s string, bad refError) (Reference, error) {
+	drive := ""
+	if reDrive.MatchString(s) {
+		drive, s = s[:2], s[2:]
+	}
+	place, tag, tagged := strings.Cut(s, ":")
+	r := Reference{transport: TransportDockerArchive, place: drive + place}
+	if r.place == "" {
+		return bad("a path is missing")
+	}
+	if !tagged {
+		return r, nil
+	}
+	if index, ok := strings.CutPrefix(tag, "@"); ok {
+		if n, err := strconv.ParseUint(index, 10, 16); err != nil || strconv.FormatUint(n, 10) != index {
+			return bad("%s is not the number of an image", clip(index))
+		}
+		r.tag = tag
+		return r, nil
+	}
+	named, err := parseName(tag, bad)
+	if err != nil {
+		return named, err
+	}
+	if named.digest != "" {
+		return bad("the images of an archive have no digests")
+	}
+	r.tag = named.Name()
+	return r, nil
+}
+
+// parseStorage parses [STORE]NAME[:TAG][@DIGEST][@ID] and [STORE]@ID.
+func parseStorage(s string, bad refError) (Reference, error) {
+	store := ""
+	if strings.HasPrefix(s, "[") {
+		i := strings.IndexByte(s, ']')
+		if i < 0 {
+			return bad("the store in [ has no ]")
+		}
+		if store, s = s[:i+1], s[i+1:]; len(store) == 2 {
+			return bad("the store in [] has no path")
+		}
+	}
+	id := ""
+	if i := strings.LastIndexByte(s, '@'); i >= 0 && !strings.Contains(s[i:], ":") {
+		if id, s = s[i+1:], s[:i]; !reImageID.MatchString(id) {
+			return bad("%s is no digest, and no image id of 3 to 64 hexadecimal digits", clip(id))
+		}
+	}
+	r := Reference{}
+	switch {
+	case s != "":
+		var err error
+		if r, err = parseName(s, bad); err != nil {
+			return r, err
+		}
+	case id == "":
+		return bad("names no image")
+	}
+	r.transport, r.store, r.id = TransportStorage, store, id
+	return r, nil
+}
+
 // clip quotes s for an error message, cut to a readable length.
 func clip(s string) string {
 	const most = 200
@@ -176,7 +262,7 @@ func clip(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// Transport returns "registry", "oci" or "oci-archive".
+// Transport returns one of the constants, such as "registry".
 func (r Reference) Transport() string { return r.transport }
 
 // Tag returns the tag, or "".
@@ -186,7 +272,12 @@ func (r Reference) Tag() string { return r.tag }
 func (r Reference) Digest() string { return r.digest }
 
 // Registry returns host[:port] of a registry reference, otherwise "".
-func (r Reference) Registry() string { return r.registry }
+func (r Reference) Registry() string {
+	if r.transport != TransportRegistry {
+		return ""
+	}
+	return r.registry
+}
 
 // Path returns the directory or file of a layout or archive, and the repository
 // within the registry otherwise.
@@ -206,6 +297,9 @@ func (r Reference) Name() string {
 	if r.digest != "" {
 		b.WriteString("@" + r.digest)
 	}
+	if r.id != "" {
+		b.WriteString("@" + r.id)
+	}
 	return b.String()
 }
 
@@ -217,10 +311,14 @@ func (r Reference) String() string {
 	case TransportRegistry:
 		return "docker://" + r.Name()
 	}
-	return r.transport + ":" + r.Name()
+	return r.transport + ":" + r.store + r.Name()
 }
 
 // ImageRef returns the reference as ostree-ext and containers/image write it,
 // in the names of refs and in origin files: "docker://quay.io/org/os:1",
-// "oci:DIR:TAG".
-func (r Reference) ImageRef() string { return r.String() }
+// "oci:DIR:TAG". Which store an image was read from is no part of it: that of the
+// installed system is another one.
+func (r Reference) ImageRef() string {
+	r.store = ""
+	return r.String()
+}

@@ -34,6 +34,16 @@ func TestParseReference(t *testing.T) {
 		{`oci:C:\dir:tag`, "oci", `oci:C:\dir:tag`},
 		{"oci-archive:a/b.tar", "oci-archive", "oci-archive:a/b.tar"},
 		{"oci-archive:b.tar:tag", "oci-archive", "oci-archive:b.tar:tag"},
+		{"docker-archive:a/b.tar", "docker-archive", "docker-archive:a/b.tar"},
+		{"docker-archive:b.tar:os", "docker-archive", "docker-archive:b.tar:docker.io/library/os:latest"},
+		{"docker-archive:b.tar:quay.io/org/os:1", "docker-archive", "docker-archive:b.tar:quay.io/org/os:1"},
+		{"docker-archive:b.tar:@2", "docker-archive", "docker-archive:b.tar:@2"},
+		{`docker-archive:C:\b.tar`, "docker-archive", `docker-archive:C:\b.tar`},
+		{"dir:a:b", "dir", "dir:a:b"},
+		{"containers-storage:localhost/os", "containers-storage", "containers-storage:localhost/os:latest"},
+		{"containers-storage:os:1@" + hexDigest, "containers-storage", "containers-storage:docker.io/library/os:1@" + hexDigest},
+		{"containers-storage:@0123456789ab", "containers-storage", "containers-storage:@0123456789ab"},
+		{"containers-storage:localhost/os:1@0123456789ab", "containers-storage", "containers-storage:localhost/os:1@0123456789ab"},
 	} {
 		ref, err := ParseReference(c.in)
 		if err != nil {
@@ -51,6 +61,11 @@ func TestParseReference(t *testing.T) {
 	if ref.Name() != "dir:tag" || ref.Path() != "dir" || ref.Tag() != "tag" || ref.Registry() != "" {
 		t.Errorf("parts of %v", ref)
 	}
+	// Where the store was is no part of what the installed system follows.
+	ref = mustParse(t, "containers-storage:[vfs@/x+/y:a=b]localhost/os:1")
+	if ref.ImageRef() != "containers-storage:localhost/os:1" || ref.String() != "containers-storage:[vfs@/x+/y:a=b]localhost/os:1" || ref.Registry() != "" {
+		t.Errorf("parts of %v", ref)
+	}
 	ref = mustParse(t, "quay.io/org/os@"+hexDigest)
 	if ref.Name() != "quay.io/org/os@"+hexDigest || ref.Path() != "org/os" || ref.Digest() != hexDigest || ref.Registry() != "quay.io" {
 		t.Errorf("parts of %v", ref)
@@ -64,13 +79,15 @@ func TestParseReferenceErrors(t *testing.T) {
 		"quay.io/os@sha256:1234", "quay.io/os@sha512:" + strings.Repeat("0", 128), "oci:dir@sha256:12", "-/os", "a..b/os",
 		"docker://", "quay.io/" + strings.Repeat("a", 300), "os\x00", "quay.io/os:" + strings.Repeat("t", 129), strings.Repeat("a", 9000),
 		"host:port/os", "ostree-unverified-registry:quay.io/os:1:2",
+		"docker-archive:", "docker-archive:a:", "docker-archive:a:@", "docker-archive:a:@01", "docker-archive:a:@-1", "docker-archive:a:os@" + hexDigest,
+		"dir:", "containers-storage:", "containers-storage:[vfs@/x]", "containers-storage:[]os", "containers-storage:[/x", "containers-storage:@xyz", "containers-storage:os@01",
 	} {
 		_, err := ParseReference(in)
 		if fault.ClassOf(err) != fault.Usage {
 			t.Errorf("%.60q: %v", in, err)
 		}
 	}
-	for _, in := range []string{"containers-storage:quay.io/os", "docker-archive:x.tar", "docker-daemon:os:1", "dir:x", "ostree:x"} {
+	for _, in := range []string{"docker-daemon:os:1", "ostree:x", "sif:x"} {
 		_, err := ParseReference(in)
 		name, _, _ := strings.Cut(in, ":")
 		wantFault(t, err, fault.Unsupported, "transport "+name)

@@ -31,11 +31,15 @@ const defaultIdle = time.Minute
 // taken up where it ended, and its bytes are hashed once.
 type registrySource struct {
 	ref    Reference
+	host   string // host[:port], that of a mirror where it is one
 	repo   name.Repository
 	base   *http.Transport
 	idle   time.Duration
 	cache  *Cache
 	client *http.Client
+
+	insecure bool
+	offline  bool // nothing is asked
 
 	// The handshake is made when it is first needed: a pinned image that is in
 	// the cache needs none.
@@ -45,24 +49,42 @@ type registrySource struct {
 	ready bool
 }
 
-func openRegistry(_ context.Context, ref Reference, opt Options) (source, error) {
+// openRegistry opens the registry of a reference, without its mirrors.
+func openRegistry(ctx context.Context, ref Reference, opt Options) (source, error) {
+	list, err := endpoints(ref, opt)
+	if err != nil {
+		return nil, err
+	}
+	return openEndpoint(ctx, ref, list[len(list)-1], opt)
+}
+
+// openEndpoint opens a place where the image of ref can be.
+func openEndpoint(_ context.Context, ref Reference, at endpoint, opt Options) (*registrySource, error) {
+	opt.Insecure = opt.Insecure || at.insecure
 	var opts []name.Option
 	if opt.Insecure {
 		opts = append(opts, name.Insecure)
 	}
-	host := ref.registry
+	host := at.host
 	if host == defaultRegistry {
 		host = name.DefaultRegistry
 	}
-	repo, err := name.NewRepository(host+"/"+ref.place, opts...)
+	repo, err := name.NewRepository(host+"/"+at.path, opts...)
 	if err != nil {
 		return nil, fault.New(fault.Usage, err, "")
 	}
-	s := &registrySource{ref: ref, repo: repo, idle: opt.IdleTimeout, cache: opt.Cache}
+	s := &registrySource{ref: ref, host: at.host, repo: repo, insecure: opt.Insecure, idle: opt.IdleTimeout, cache: opt.Cache, offline: opt.Pull == PullNever}
 	if s.idle == 0 {
 		s.idle = defaultIdle
 	}
+	if at.mirror {
+		opt.Creds, opt.RegistryToken = "", ""
+	}
 	s.auth, err = newKeychain(opt)
+	if err != nil {
+		return nil, err
+	}
+	config, err := tlsConfig(at.host, opt.Insecure, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -73,15 +95,13 @@ func openRegistry(_ context.Context, ref Reference, opt Options) (source, error)
 		MaxIdleConnsPerHost:   16,
 		IdleConnTimeout:       90 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,
+		TLSClientConfig:       config,
 		ResponseHeaderTimeout: s.idle,
 		ExpectContinueTimeout: time.Second,
 		// Blobs are compressed already, and are hashed as they are.
 		DisableCompression: true,
 	}
-	if opt.Insecure {
-		s.base.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-	}
-	s.rt = transport.NewUserAgent(&retrier{&plainGuard{inner: s.base, insecure: opt.Insecure}}, opt.UserAgent)
+	s.rt = transport.NewUserAgent(&retrier{&guard{inner: s.base, insecure: opt.Insecure, idle: s.idle}}, opt.UserAgent)
 	return s, nil
 }
 
@@ -101,7 +121,7 @@ func (s *registrySource) connect(ctx context.Context) (*http.Client, error) {
 	}
 	auth, err := authn.Resolve(ctx, s.auth, s.repo)
 	if err != nil {
-		return nil, fault.Default(fault.Auth, fmt.Errorf("credentials for %s: %w", s.ref.registry, err))
+		return nil, fault.Default(fault.Auth, fmt.Errorf("credentials for %s: %w", s.host, err))
 	}
 	rt, err := transport.NewWithContext(ctx, s.repo.Registry, auth, s.rt, []string{s.repo.Scope(transport.PullScope)})
 	if err != nil {
@@ -114,6 +134,9 @@ func (s *registrySource) connect(ctx context.Context) (*http.Client, error) {
 // get requests a path of the repository. Any status but those of the want list
 // is an error.
 func (s *registrySource) get(ctx context.Context, path string, header http.Header, want ...int) (*http.Response, error) {
+	if s.offline {
+		return nil, fault.New(fault.NotFound, errors.New("is not in the cache, and nothing may be pulled"), "--pull missing asks the registry for it")
+	}
 	client, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -165,14 +188,12 @@ func (s *registrySource) root(ctx context.Context) ([]byte, string, error) {
 }
 
 func (s *registrySource) manifest(ctx context.Context, id string, limit int64) ([]byte, string, error) {
-	transfer, cancel := context.WithCancel(ctx)
-	defer cancel()
-	resp, err := s.get(transfer, "manifests/"+id, http.Header{"Accept": {strings.Join(acceptManifests, ", ")}}, http.StatusOK)
+	resp, err := s.get(ctx, "manifests/"+id, http.Header{"Accept": {strings.Join(acceptManifests, ", ")}}, http.StatusOK)
 	if err != nil {
 		return nil, "", err
 	}
 	defer resp.Body.Close()
-	raw, err := readLimited(&idleReader{r: resp.Body, idle: s.idle, cancel: cancel}, "manifest", limit)
+	raw, err := readLimited(resp.Body, "manifest", limit)
 	if err != nil {
 		return nil, "", s.class(ctx, err)
 	}
@@ -214,7 +235,7 @@ func (s *registrySource) class(ctx context.Context, err error) error {
 	if errors.As(err, new(*fault.Error)) {
 		return err
 	}
-	host := s.ref.registry
+	host := s.host
 	var te *transport.Error
 	var cert *tls.CertificateVerificationError
 	switch {
@@ -246,30 +267,6 @@ func classStatus(host string, te *transport.Error, err error) error {
 		return fault.New(fault.Auth, err, "check the name, or log in with: podman login "+host)
 	}
 	return fault.New(fault.NotFound, err, "")
-}
-
-var errPlain = errors.New("plain HTTP is only used for loopback registries")
-
-// plainGuard refuses plain HTTP where it was not allowed. go-containerregistry
-// by itself falls back to it for every private address.
-type plainGuard struct {
-	inner    http.RoundTripper
-	insecure bool
-}
-
-func (g *plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "https" && !g.insecure && !loopback(req.URL.Hostname()) {
-		return nil, errPlain
-	}
-	return g.inner.RoundTrip(req)
-}
-
-func loopback(host string) bool {
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }
 
 // checkRedirect keeps a registry from sending us to what only this machine can

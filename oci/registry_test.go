@@ -451,7 +451,7 @@ func TestTLS(t *testing.T) {
 	if _, _, err := pulled(t, plain.host+"/org/os", Options{Insecure: true}, nil); err != nil {
 		t.Error(err)
 	}
-	guard := &plainGuard{inner: http.DefaultTransport}
+	guard := &guard{inner: http.DefaultTransport}
 	for url, ok := range map[string]bool{
 		"http://10.0.0.1/v2/": false, "http://192.168.1.1/": false, "http://quay.io/": false, "http://localhost.evil.example/": false,
 	} {

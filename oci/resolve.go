@@ -28,14 +28,27 @@ type source interface {
 	Close() error
 }
 
+// plainSource is a source that has layers in their plain form only. Its blobs
+// are never opened, and what it returns is checked against the diff_id.
+type plainSource interface {
+	// plain opens layer k, of those of the manifest, for reading from its start.
+	plain(ctx context.Context, k int, info LayerInfo) (io.ReadCloser, error)
+}
+
 func openSource(ctx context.Context, ref Reference, opt Options) (source, error) {
 	switch ref.transport {
 	case TransportRegistry:
-		return openRegistry(ctx, ref, opt)
+		return openNamed(ctx, ref, opt)
 	case TransportLayout:
 		return openLayout(ref, opt.Arch)
 	case TransportArchive:
-		return openArchive(ctx, ref, opt.Arch)
+		return openArchive(ctx, ref, opt)
+	case TransportDockerArchive:
+		return openDockerArchive(ctx, ref, opt)
+	case TransportDir:
+		return openDir(ref)
+	case TransportStorage:
+		return openStorage(ctx, ref, opt)
 	}
 	return nil, fault.New(fault.Usage, errors.New("empty image reference"), "")
 }
@@ -182,15 +195,21 @@ func choose(list []descriptor, arch string) (*descriptor, error) {
 }
 
 // baseline returns the first of several manifests for one architecture that
-// asks for no more than its baseline, or else the first.
+// asks for the least of a processor: no variant, then v1 or, for arm64, v8, then
+// the lowest. Variants of other names come last.
 func baseline(fit []*descriptor) *descriptor {
-	for _, d := range fit {
-		switch d.Platform.Variant {
-		case "", "v1", "v8":
-			return d
+	rank := func(d *descriptor) int {
+		switch v := d.Platform.Variant; v {
+		case "":
+			return 0
+		default:
+			if n, err := strconv.Atoi(strings.TrimPrefix(v, "v")); err == nil && n > 0 && n < 1000 && v[0] == 'v' {
+				return n
+			}
+			return 1000
 		}
 	}
-	return fit[0]
+	return slices.MinFunc(fit, func(a, b *descriptor) int { return rank(a) - rank(b) })
 }
 
 // clipList joins names for a message, not too many of them.

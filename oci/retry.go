@@ -14,11 +14,17 @@ import (
 )
 
 // Retries are those of go-containerregistry: three attempts, a second and three
-// seconds apart. Unlike there, waiting ends with the context.
+// seconds apart. Unlike there, waiting ends with the context. A registry that is
+// asked too often, or that says when to come back, gets more of them: its limits
+// count requests in a window of time.
 const (
-	attempts   = 3
-	firstDelay = time.Second
-	delayGrows = 3
+	attempts     = 3
+	busyAttempts = 6
+	firstDelay   = time.Second
+	delayGrows   = 3
+	maxDelay     = 30 * time.Second
+	// maxRetryAfter is the longest that a registry can make us wait.
+	maxRetryAfter = 2 * time.Minute
 )
 
 // retrier repeats requests that met a passing failure.
@@ -29,17 +35,25 @@ func (t *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	for attempt := 1; ; attempt++ {
 		resp, err := t.inner.RoundTrip(req)
 		again := err != nil && passing(err) || err == nil && passingStatus(resp.StatusCode)
-		if !again || attempt == attempts || req.Body != nil && req.GetBody == nil {
+		most, wait := attempts, delay
+		if err == nil && again {
+			after, said := retryAfter(resp.Header.Get("Retry-After"), time.Now())
+			if said || resp.StatusCode == http.StatusTooManyRequests {
+				most = busyAttempts
+			}
+			wait = max(wait, after)
+		}
+		if !again || attempt >= most || wait > maxRetryAfter || req.Body != nil && req.GetBody == nil {
 			return resp, err
 		}
 		if err == nil {
 			_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
 			resp.Body.Close()
 		}
-		if err := sleep(req.Context(), delay); err != nil {
+		if err := sleep(req.Context(), wait); err != nil {
 			return nil, err
 		}
-		delay *= delayGrows
+		delay = min(delay*delayGrows, maxDelay)
 		if req.Body != nil {
 			body, err := req.GetBody()
 			if err != nil {
@@ -49,6 +63,22 @@ func (t *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 			req.Body = body
 		}
 	}
+}
+
+// retryAfter parses the header of this name, RFC 9110 section 10.2.3: seconds or
+// a date.
+func retryAfter(value string, now time.Time) (d time.Duration, ok bool) {
+	if value == "" {
+		return 0, false
+	}
+	if n, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(n) * time.Second, true
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0, false
+	}
+	return max(0, at.Sub(now)), true
 }
 
 func passing(err error) bool {
@@ -83,25 +113,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// errIdle is why a silent connection was cut.
-var errIdle = errors.New("the registry stopped sending")
-
-// idleReader cuts the connection when nothing comes for a while.
-type idleReader struct {
-	r      io.Reader
-	idle   time.Duration
-	cancel context.CancelFunc
-}
-
-func (r *idleReader) Read(p []byte) (int, error) {
-	t := time.AfterFunc(r.idle, r.cancel)
-	n, err := r.r.Read(p)
-	if !t.Stop() && err != nil && err != io.EOF {
-		err = errIdle
-	}
-	return n, err
-}
-
 // maxResumes is how often a blob is taken up again after it broke off.
 const maxResumes = 3
 
@@ -132,7 +143,7 @@ func (b *remoteBlob) connect() error {
 		return err
 	}
 	b.body, b.cancel = resp.Body, cancel
-	b.r = &idleReader{r: resp.Body, idle: b.src.idle, cancel: cancel}
+	b.r = resp.Body
 	from := int64(0)
 	if resp.StatusCode == http.StatusPartialContent {
 		from = b.pos

@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -72,6 +73,9 @@ type inflater struct {
 
 func (s *inflater) run(ctx context.Context) error {
 	info := s.u.img.Layers[s.k]
+	if src, ok := s.u.img.src.(plainSource); ok {
+		return s.copyPlain(ctx, src, info)
+	}
 	blob, keep, err := s.u.openBlob(ctx, info)
 	if err != nil {
 		return err
@@ -91,13 +95,39 @@ func (s *inflater) run(ctx context.Context) error {
 	return err
 }
 
+// copyPlain passes a layer on that its source has in its plain form.
+func (s *inflater) copyPlain(ctx context.Context, src plainSource, info LayerInfo) error {
+	r, err := src.plain(ctx, s.k, info)
+	if err != nil {
+		return err
+	}
+	count := &countingReader{r: r}
+	err = s.chunk(ctx, count, &count.n)
+	if cerr := r.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// countingReader counts what is read of r.
+type countingReader struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
 // inflate decompresses r, which reads from v.
 func (s *inflater) inflate(ctx context.Context, r io.Reader, v *verifier) error {
 	plain, err := decompress(r)
 	if err != nil {
 		return s.damaged(ctx, v, err)
 	}
-	err = s.chunk(ctx, plain, v)
+	err = s.chunk(ctx, plain, &v.n)
 	// A decoder may read ahead in a goroutine of its own, which ends here.
 	if cerr := plain.Close(); err == nil {
 		err = cerr
@@ -109,8 +139,9 @@ func (s *inflater) inflate(ctx context.Context, r io.Reader, v *verifier) error 
 	return err
 }
 
-// chunk passes plain on in chunks.
-func (s *inflater) chunk(ctx context.Context, plain io.Reader, v *verifier) error {
+// chunk passes plain on in chunks. read is how much of its source was read, for
+// the display of progress.
+func (s *inflater) chunk(ctx context.Context, plain io.Reader, read *atomic.Int64) error {
 	info := s.u.img.Layers[s.k]
 	for {
 		var buf []byte
@@ -120,7 +151,7 @@ func (s *inflater) chunk(ctx context.Context, plain io.Reader, v *verifier) erro
 			return ctx.Err()
 		}
 		n, err := io.ReadFull(plain, buf[:chunkSize])
-		s.u.progress(Event{Layer: s.k, Digest: info.Digest, Done: min(v.n.Load(), info.Size), Total: info.Size})
+		s.u.progress(Event{Layer: s.k, Digest: info.Digest, Done: min(read.Load(), info.Size), Total: info.Size})
 		if n > 0 {
 			select {
 			case s.full <- buf[:n]:

@@ -49,6 +49,7 @@ type Options struct {
 	Upload   Uploader
 	NoOutput bool // write no file, upload only
 	Formats
+	Reach
 }
 
 // Sizes are the sizes asked for, in bytes; 0 is the default.

@@ -16,6 +16,7 @@ import (
 func (o *Options) registry() oci.Options {
 	return oci.Options{
 		Insecure: o.Insecure, AuthFile: o.AuthFile, Getenv: o.Getenv, Home: o.Home, UserAgent: "imgbuild/" + Version(),
+		Access: o.Access, IdleTimeout: o.StallTimeout,
 	}
 }
 

@@ -37,6 +37,7 @@ func pull(ctx context.Context, o *Options, p Progress) (_ *source, err error) {
 		s.close()
 		return nil, err
 	}
+	s.trim(o, p)
 	return s, nil
 }
 
@@ -51,10 +52,9 @@ func open(ctx context.Context, o *Options, p Progress) (s *source, unpack oci.Un
 		}
 		s.cache = unpack.Cache
 	}
-	s.image, err = oci.Open(ctx, o.Image, oci.Options{
-		Arch: o.Arch, Insecure: o.Insecure, AuthFile: o.AuthFile, Getenv: o.Getenv, Home: o.Home,
-		UserAgent: "imgbuild/" + Version(), Cache: unpack.Cache,
-	})
+	access := o.registry()
+	access.Arch, access.Cache = o.Arch, unpack.Cache
+	s.image, err = oci.Open(ctx, o.Image, access)
 	if err != nil {
 		return nil, unpack, err
 	}

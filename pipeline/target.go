@@ -51,6 +51,9 @@ func newTarget(o *Options, facts *bootc.Image) (target, error) {
 	default:
 		t.origin = "ostree-unverified-image:" + t.imageRef
 	}
+	if registry && ref.Registry() == "localhost" && o.Target == "" {
+		t.warning = fmt.Sprintf("the installed system will look for updates at a registry on itself, %s; --target-imgref names another one", t.name)
+	}
 	if !registry && o.Target == "" {
 		t.warning = fmt.Sprintf("the installed system will look for updates at %s; --target-imgref names a registry instead", t.imageRef)
 	}

@@ -21,6 +21,7 @@ import (
 // flags are those of build and plan, as typed.
 type flags struct {
 	formatFlags
+	access                                       accessFlags
 	kargs, kargDelete, limits                    []string
 	output, rootfs, arch, chown, progress, cache string
 	target, stateroot, seed, authfile            string
@@ -28,7 +29,7 @@ type flags struct {
 	tlsVerify, noCache, noDefaults, selinuxOff   bool
 	sigPolicy, skipBound                         bool
 	store, rpmmd, buildContainer, payload        string
-	librepo, inVM, local                         bool
+	librepo, inVM                                bool
 	noOutput                                     bool
 	aws                                          awsFlags
 	results                                      resultFlags
@@ -43,8 +44,11 @@ func newBuild() *cobra.Command {
 		Long: `Build disk images of the bootc container image IMAGE:
 
   NAME[:TAG][@DIGEST]            in a registry, also as docker://NAME
+  containers-storage:NAME[:TAG]  in the local store of Podman and Buildah
   oci:DIR[:TAG|@DIGEST]          an OCI layout directory
   oci-archive:FILE[:TAG]         a tar of one
+  docker-archive:FILE[:NAME]     what docker save and podman save write
+  dir:DIR                        what skopeo copy writes to dir:DIR
 
 The paths of the artefacts are those of bootc-image-builder, below --output;
 they are printed on stdout when all are complete.`,
@@ -114,9 +118,8 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.librepo, "use-librepo", true, "")
 	s.StringVar(&f.buildContainer, "build-container", "", "")
 	s.BoolVar(&f.inVM, "in-vm", false, "")
-	s.BoolVar(&f.local, "local", true, "")
 	s.StringVar(&f.payload, "installer-payload-ref", "", "")
-	for _, name := range []string{"store", "rpmmd", "use-librepo", "build-container", "in-vm", "local",
+	for _, name := range []string{"store", "rpmmd", "use-librepo", "build-container", "in-vm",
 		"installer-payload-ref"} {
 		_ = s.MarkHidden(name)
 	}
@@ -129,6 +132,7 @@ func (f *flags) registerSource(s *pflag.FlagSet) {
 	s.BoolVar(&f.noCache, "no-cache", false, "keep nothing between builds")
 	s.BoolVar(&f.tlsVerify, "tls-verify", true, "verify the registry's certificate; false also allows plain HTTP")
 	s.StringVar(&f.authfile, "authfile", "", "registry credentials (default: where Podman and Docker keep them)")
+	f.access.register(s)
 	s.StringArrayVar(&f.limits, "limit", nil, "NAME=N: what an image may cost at most; "+limitHelp()+"; may be repeated")
 	s.StringVar(&f.progress, "progress", "auto", "auto, verbose, term or debug")
 }
@@ -142,7 +146,6 @@ func needless() [][2]string {
 		{"use-librepo", "imgbuild installs no packages"},
 		{"build-container", "imgbuild runs nothing in a container"},
 		{"in-vm", "imgbuild needs no privileges that a VM would have to give"},
-		{"local", "imgbuild reads the image from where its reference says"},
 	}
 }
 
@@ -174,14 +177,17 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 	}
 	// Without a home directory there are no credentials to be found there.
 	o.Home, _ = os.UserHomeDir()
-	var err error
-	if o.Image, err = oci.ParseReference(image); err != nil {
+	err := f.access.apply(cmd.Flags(), o)
+	if err != nil {
 		return nil, err
 	}
 	if f.arch != "" {
 		if o.Arch, err = oci.ParseArch(f.arch); err != nil {
 			return nil, err
 		}
+	}
+	if o.Image, err = pipeline.FindImage(cmd.Context(), image, o); err != nil {
+		return nil, err
 	}
 	if o.Types, o.Formats, err = f.formatFlags.parse(cmd); err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ func ranks() []string {
 		"filesystem",
 		"disk",
 		"oci",
-		"oci/internal/tar",
+		"oci/internal/registries oci/internal/storage oci/internal/tar",
 		"tree",
 		"fsverity",
 		"content",
