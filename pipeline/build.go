@@ -95,8 +95,7 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	if err != nil {
 		return nil, badImage(err, o)
 	}
-	p.Stage("lay out", 0)
-	l, err := layOut(d, o, id, p)
+	l, err := layOut(ctx, s, d, o, id, p)
 	if err != nil {
 		return nil, badImage(err, o)
 	}

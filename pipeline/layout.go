@@ -47,6 +47,7 @@ type planned struct {
 	source      *tree.Inode // file that the partition begins with, or nil
 	size        int64       // bytes, once it is worked out
 	need        int64       // the smallest that holds the content
+	btrfs       btrfsParts
 }
 
 // plan derives the identifiers of a layout's partitions and file systems, which
@@ -150,7 +151,11 @@ type layout struct {
 }
 
 // layOut works out the sizes of all partitions and of the disk.
-func layOut(d *disks, o *Options, id identity, p Progress) (*layout, error) {
+func layOut(ctx context.Context, s *source, d *disks, o *Options, id identity, p Progress) (*layout, error) {
+	if err := d.pack(ctx, s, o, p); err != nil {
+		return nil, err
+	}
+	p.Stage("lay out", 0)
 	l := &layout{disks: d, id: id}
 	sizes := make([]int64, len(d.parts))
 	for i := range d.parts {

@@ -14,9 +14,10 @@ import (
 // plant gives every partition its tree. What the stateroot has below a mount point
 // moves to the file system that is mounted there.
 func (d *disks) plant(sys *system) error {
-	var own []*planned
+	var own []mounted
 	for i := range d.parts {
 		q := &d.parts[i]
+		q.btrfs.holdsBoot = q.Role() == layouts.RoleRoot && d.part(layouts.RoleBoot) == nil
 		switch q.Role() {
 		case layouts.RoleRoot:
 			q.tree = d.sysroot.Root
@@ -28,7 +29,19 @@ func (d *disks) plant(sys *system) error {
 			}
 		default:
 			if q.FS != nil && q.FS.Mount != "" {
-				own = append(own, q)
+				own = append(own, mounted{q.FS.Mount, q.FS.Type, &q.tree})
+			}
+		}
+		if q.FS != nil {
+			q.btrfs.volumes = make([]*tree.Inode, len(q.FS.Subvolumes))
+			for k, s := range q.FS.Subvolumes {
+				switch s.Mount {
+				case "":
+				case "/":
+					q.btrfs.volumes[k] = q.tree
+				default:
+					own = append(own, mounted{s.Mount, q.FS.Type, &q.btrfs.volumes[k]})
+				}
 			}
 		}
 		if q.Source != "" {
@@ -40,25 +53,41 @@ func (d *disks) plant(sys *system) error {
 	}
 	// What is deepest first: it is not there any more when what it is mounted in
 	// moves.
-	slices.SortFunc(own, func(a, b *planned) int { return len(b.FS.Mount) - len(a.FS.Mount) })
-	for _, q := range own {
-		if err := d.move(q, sys); err != nil {
+	slices.SortFunc(own, func(a, b mounted) int { return len(b.where) - len(a.where) })
+	for _, m := range own {
+		if err := d.move(m, sys); err != nil {
 			return err
 		}
 	}
 	for i := range d.parts {
-		if q := &d.parts[i]; q.tree == nil && q.FS != nil {
+		q := &d.parts[i]
+		if q.tree == nil && q.FS != nil {
 			q.tree = tree.NewDir(0o755)
 			q.tree.Mtime = d.time
+		}
+		if q.FS != nil && q.FS.Type == layouts.Btrfs {
+			q.fillHoles()
+		}
+		if len(q.btrfs.volumes) > 0 {
+			if err := q.plantSubvolumes(d.time); err != nil {
+				return fmt.Errorf("%s: %w", q.title, err)
+			}
 		}
 	}
 	return nil
 }
 
+// mounted is a mount point with a file system of its own, or a subvolume, whose
+// tree is to be put in at.
+type mounted struct {
+	where, fs string
+	at        **tree.Inode
+}
+
 // move gives a file system what the running system has at its mount point, and
 // leaves the mount point empty.
-func (d *disks) move(q *planned, sys *system) error {
-	where := q.FS.Mount
+func (d *disks) move(m mounted, sys *system) error {
+	where := m.where
 	var at *tree.Inode
 	if layouts.Below(where, "/var") {
 		var err error
@@ -70,11 +99,12 @@ func (d *disks) move(q *planned, sys *system) error {
 		at.Mtime = d.time
 		labelAs(at, where, at.Mode, sys.labels)
 	}
-	q.tree = at.Copy()
-	q.tree.Object = tree.Sum{}
+	moved := at.Copy()
+	moved.Object = tree.Sum{}
 	for _, e := range at.Entries() {
-		q.tree.Set(e.Name, e.Inode)
+		moved.Set(e.Name, e.Inode)
 	}
+	*m.at = moved
 	if layouts.Below(where, "/var") {
 		stamp := at.Child(stateStamp)
 		at.Clear()
@@ -84,11 +114,11 @@ func (d *disks) move(q *planned, sys *system) error {
 			at.Set(stateStamp, stamp)
 		}
 	}
-	if q.FS.Type == layouts.Ext4 && q.tree.Child("lost+found") == nil {
+	if m.fs == layouts.Ext4 && moved.Child("lost+found") == nil {
 		lost := tree.NewDir(0o700)
 		lost.Mtime = d.time
 		labelAs(lost, where+"/lost+found", lost.Mode, sys.labels)
-		q.tree.Set("lost+found", lost)
+		moved.Set("lost+found", lost)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"imgbuild/bootloader"
 	"imgbuild/customize"
 	"imgbuild/fault"
+	"imgbuild/filesystem/btrfs"
 	"imgbuild/layouts"
 	"imgbuild/tree"
 )
@@ -283,6 +284,15 @@ func checkWritable(l *layouts.Layout) error {
 		f := l.Partitions[i].FS
 		if f == nil || f.Type == layouts.Swap || f.Type == layouts.VFAT {
 			continue
+		}
+		for _, s := range f.Subvolumes {
+			if s.Mount == "/boot" {
+				return fault.New(fault.Unsupported, fmt.Errorf("%s: subvolume %s: /boot is a subvolume, where bootupd's configuration of GRUB does not look", l.Title(i), s.Name),
+					"leave /boot out of the subvolumes: it gets a partition of its own")
+			}
+			if _, err := btrfs.ParseCompression(s.Compress); err != nil {
+				return fault.New(fault.Unsupported, fmt.Errorf("%s: subvolume %s: %w", l.Title(i), s.Name, err), "")
+			}
 		}
 		if l.Partitions[i].Role() == layouts.RoleRoot {
 			if err := checkRootFS(f.Type, "the layout"); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/filesystem/btrfs"
 	"imgbuild/filesystem/ext4"
 	"imgbuild/filesystem/fat"
 	"imgbuild/filesystem/xfs"
@@ -20,7 +21,7 @@ import (
 const defaultRootFS = "ext4"
 
 // writableRoots are the root file systems that imgbuild writes.
-func writableRoots() []string { return []string{"ext4", "xfs"} }
+func writableRoots() []string { return []string{"ext4", "xfs", "btrfs"} }
 
 // checkRootFS returns an error when the file system that source asks for cannot
 // be written.
@@ -29,7 +30,7 @@ func checkRootFS(fs, source string) error {
 	if slices.Contains(roots, fs) {
 		return nil
 	}
-	return fault.New(fault.Unsupported, fmt.Errorf("root file system %s (%s): imgbuild writes %s so far", fs, source, strings.Join(roots, " and ")),
+	return fault.New(fault.Unsupported, fmt.Errorf("root file system %s (%s): imgbuild writes %s", fs, source, strings.Join(roots, ", ")),
 		"build with --rootfs "+strings.Join(roots, " or --rootfs "))
 }
 
@@ -67,6 +68,18 @@ func (p *planned) newWriter(l *layouts.Layout, id identity, time int64) (writer,
 				return xfs.Write(ctx, root, size, opt)
 			},
 		}, nil
+	case layouts.Btrfs:
+		opt, err := p.btrfsOptions(time)
+		if err != nil {
+			return writer{}, err
+		}
+		opt.Packed = p.btrfs.packed
+		return writer{
+			size: func(root *tree.Inode, free int64) (int64, error) { return btrfs.Size(root, free, opt) },
+			write: func(ctx context.Context, root *tree.Inode, _, size int64) ([]disk.Extent, error) {
+				return btrfs.Write(ctx, root, size, opt)
+			},
+		}, nil
 	case layouts.Ext4:
 		opt := ext4.Options{UUID: uuid, HashSeed: id.guid(p.key + " hash seed"), Label: f.Label, Time: time, Verity: f.Verity}
 		if p.Role() == layouts.RoleRoot {
@@ -79,5 +92,5 @@ func (p *planned) newWriter(l *layouts.Layout, id identity, time int64) (writer,
 			},
 		}, nil
 	}
-	return writer{}, fault.New(fault.Unsupported, fmt.Errorf("file system %s: imgbuild writes ext4, xfs and vfat so far", f.Type), "")
+	return writer{}, fault.New(fault.Unsupported, fmt.Errorf("file system %s: imgbuild writes ext4, xfs, btrfs and vfat", f.Type), "")
 }

@@ -25,7 +25,7 @@ func needsVerity(facts *bootc.Image) bool {
 }
 
 // verityRoots are the root file systems that can hold fs-verity metadata.
-func verityRoots() []string { return []string{"ext4"} }
+func verityRoots() []string { return []string{"ext4", "btrfs"} }
 
 // verityRefusals are the reasons why an image that demands fs-verity cannot get
 // it, as far as they are known before anything is measured.

@@ -92,7 +92,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringArrayVar(&f.types, "type", nil, typeUsage("what to build")+" (default: qcow2); may be repeated")
 	s.StringVar(&f.output, "output", ".", "directory for the results")
 	s.StringVar(&f.chown, "chown", "", "UID[:GID] to give the results to")
-	s.StringVar(&f.rootfs, "rootfs", "", "root file system, instead of the one the image names: ext4 or xfs")
+	s.StringVar(&f.rootfs, "rootfs", "", "root file system, instead of the one the image names: ext4, xfs or btrfs")
 	s.StringVar(&f.size, "size", "", "size of the disk, such as \"20 GiB\", or min (default: 10 GiB, more where the content needs it)")
 	s.StringVar(&f.rootSize, "root-size", "", "size of the root partition")
 	s.StringVar(&f.freeSpace, "free-space", "", "free space on the root file system (default: a quarter of the content, at least 2 GiB)")

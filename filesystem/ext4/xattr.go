@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"imgbuild/filesystem"
 	"imgbuild/tree"
 )
 
@@ -267,30 +268,17 @@ func sealXattrBlock(row *packedBlocks, index, at uint64, seed uint32) {
 // as ext4 stores it: entries without an identity are half as long. An empty
 // list is "", and not stored.
 func diskACL(value string) (string, error) {
-	const (
-		sizeHeader, sizeEntry   = 4, 8
-		attrVersion             = 2 // POSIX_ACL_XATTR_VERSION
-		diskVersion             = 1 // EXT4_ACL_VERSION
-		userObj, user, groupObj = 0x01, 0x02, 0x04
-		group, mask, other      = 0x08, 0x10, 0x20
-	)
+	const diskVersion = 1 // EXT4_ACL_VERSION
+	list, err := filesystem.ParseACL(value)
+	if err != nil || len(list) == 0 {
+		return "", err
+	}
 	le := binary.LittleEndian
-	in := []byte(value)
-	if len(in) < sizeHeader || (len(in)-sizeHeader)%sizeEntry != 0 || le.Uint32(in) != attrVersion {
-		return "", fmt.Errorf("invalid access control list of %d bytes", len(in))
-	}
-	if len(in) == sizeHeader {
-		return "", nil
-	}
 	out := le.AppendUint32(nil, diskVersion)
-	for e := in[sizeHeader:]; len(e) > 0; e = e[sizeEntry:] {
-		switch tag := le.Uint16(e); tag {
-		case userObj, groupObj, mask, other:
-			out = append(out, e[:4]...)
-		case user, group:
-			out = append(out, e[:sizeEntry]...)
-		default:
-			return "", fmt.Errorf("invalid access control list: tag %#x", tag)
+	for _, e := range list {
+		out = le.AppendUint16(le.AppendUint16(out, e.Tag), e.Perm)
+		if e.Tag == filesystem.ACLUser || e.Tag == filesystem.ACLGroup {
+			out = le.AppendUint32(out, e.ID)
 		}
 	}
 	return string(out), nil

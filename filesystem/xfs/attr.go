@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"imgbuild/filesystem"
 	"imgbuild/tree"
 )
 
@@ -93,49 +94,27 @@ func newAttr(x tree.Xattr) (attr, error) {
 	return a, nil
 }
 
-// Tags of the entries of an access control list.
-const (
-	aclUserObj, aclUser, aclGroupObj = 0x01, 0x02, 0x04
-	aclGroup, aclMask, aclOther      = 0x08, 0x10, 0x20
-)
-
 const (
 	sizeACLHead  = 4  // struct xfs_acl
 	sizeACLEntry = 12 // struct xfs_acl_entry: tag u32, identity u32, permissions u16, padding
-	aclNobody    = 1<<32 - 1
 )
 
 // newACL converts an access control list from the form that Linux gives to
 // programs, struct posix_acl_xattr_header.
 func newACL(name, value string) (attr, error) {
-	const (
-		sizeHead, sizeEntry = 4, 8
-		version             = 2 // POSIX_ACL_XATTR_VERSION
-		maxEntries          = (maxAttrValue - sizeACLHead) / sizeACLEntry
-	)
-	le, be := binary.LittleEndian, binary.BigEndian
-	in := []byte(value)
-	n := (len(in) - sizeHead) / sizeEntry
-	if len(in) < sizeHead || (len(in)-sizeHead)%sizeEntry != 0 || le.Uint32(in) != version || n > maxEntries {
-		return attr{}, fmt.Errorf("invalid access control list of %d bytes", len(in))
+	const maxEntries = (maxAttrValue - sizeACLHead) / sizeACLEntry
+	list, err := filesystem.ParseACL(value)
+	if err != nil || len(list) == 0 {
+		return attr{}, err
 	}
-	if n == 0 {
-		return attr{}, nil
+	if len(list) > maxEntries {
+		return attr{}, fmt.Errorf("invalid access control list of %d bytes", len(value))
 	}
-	out := be.AppendUint32(make([]byte, 0, sizeACLHead+n*sizeACLEntry), uint32(n))
-	for e := in[sizeHead:]; len(e) > 0; e = e[sizeEntry:] {
-		id := uint32(aclNobody)
-		switch tag := le.Uint16(e); tag {
-		case aclUserObj, aclGroupObj, aclMask, aclOther:
-		case aclUser, aclGroup:
-			id = le.Uint32(e[4:])
-		default:
-			return attr{}, fmt.Errorf("invalid access control list: tag %#x", tag)
-		}
-		out = be.AppendUint32(out, uint32(le.Uint16(e)))
-		out = be.AppendUint32(out, id)
-		out = be.AppendUint16(out, le.Uint16(e[2:]))
-		out = be.AppendUint16(out, 0)
+	be := binary.BigEndian
+	out := be.AppendUint32(make([]byte, 0, sizeACLHead+len(list)*sizeACLEntry), uint32(len(list)))
+	for _, e := range list {
+		out = be.AppendUint32(be.AppendUint32(out, uint32(e.Tag)), e.ID)
+		out = be.AppendUint16(be.AppendUint16(out, e.Perm), 0)
 	}
 	return attr{flags: attrRoot, name: name, value: string(out)}, nil
 }

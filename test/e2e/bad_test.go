@@ -80,9 +80,6 @@ func TestBadImage(t *testing.T) {
 			}
 		}, code: 5, want: ".file: has the checksum "},
 		{name: "install config", make: func(s *image.Spec) { s.File(1, "usr/lib/bootc/install/00.toml", "[install]\nnonsense = 1\n") }, code: 5, want: "00.toml"},
-		{name: "btrfs", make: func(s *image.Spec) {
-			s.File(1, "usr/lib/bootc/install/00.toml", "[install]\nroot-fs-type = \"btrfs\"\n")
-		}, code: 6, want: "btrfs", hint: true},
 		{name: "verity", make: func(s *image.Spec) {
 			s.Remove("usr/lib/ostree")
 			s.File(1, "usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = verity\n")

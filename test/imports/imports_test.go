@@ -44,7 +44,7 @@ func ranks() []string {
 		"customize",
 		"selinux",
 		"partition",
-		"filesystem/ext4 filesystem/fat filesystem/swap filesystem/xfs",
+		"filesystem/btrfs filesystem/ext4 filesystem/fat filesystem/swap filesystem/xfs",
 		"filesystem",
 		"disk",
 		"oci",

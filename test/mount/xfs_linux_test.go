@@ -126,21 +126,25 @@ func xfsCheck(t testing.TB, image string) {
 	}
 }
 
-// kernelLog returns what the kernel said of a device since the last call. It is
-// empty where the log cannot be read.
+// kernelLog returns what XFS complained of on a device since the last call.
 func kernelLog(device string, since int) (complaints string, end int) {
+	return kernelLogOf("XFS ("+filepath.Base(device)+")", []string{"Corruption", "corrupt", "failed", "error", "Metadata"}, since)
+}
+
+// kernelLogOf returns the lines of the kernel's log with name and one of the bad
+// words in them, since the last call. It is empty where the log cannot be read.
+func kernelLogOf(name string, words []string, since int) (complaints string, end int) {
 	buffer := make([]byte, 1<<20)
 	n, err := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, buffer)
 	if err != nil {
 		return "", since
 	}
-	name := []byte("XFS (" + filepath.Base(device) + ")")
 	var found []string
 	for line := range bytes.Lines(buffer[:n]) {
-		if !bytes.Contains(line, name) {
+		if !bytes.Contains(line, []byte(name)) {
 			continue
 		}
-		for _, bad := range []string{"Corruption", "corrupt", "failed", "error", "Metadata"} {
+		for _, bad := range words {
 			if bytes.Contains(line, []byte(bad)) {
 				found = append(found, string(line))
 				break
