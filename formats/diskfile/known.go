@@ -1,8 +1,16 @@
 package diskfile
 
 import (
+	"errors"
+	"os"
+
+	"imgbuild/fault"
 	"imgbuild/formats/input"
 	"imgbuild/formats/qcow2"
+	"imgbuild/formats/vdi"
+	"imgbuild/formats/vhd"
+	"imgbuild/formats/vhdx"
+	"imgbuild/formats/vmdk"
 )
 
 // format is a format that is read.
@@ -43,6 +51,10 @@ func known() []format {
 		{"zstd", true, magic("\x28\xb5\x2f\xfd"), (*opener).openZstd},
 		{"tar", true, isTar, (*opener).openTar},
 		{"qcow2", false, head(qcow2.Probe), plain(qcow2.Open)},
+		{"vmdk", false, head(vmdk.Probe), (*opener).openVMDK},
+		{"vhdx", false, head(vhdx.Probe), plain(vhdx.Open)},
+		{"vdi", false, head(vdi.Probe), plain(vdi.Open)},
+		{"vhd", false, func(p *part) bool { return vhd.Probe(p.File, p.head) }, plain(vhd.Open)},
 		{"raw", false, nil, (*opener).openRaw},
 	}
 }
@@ -50,4 +62,36 @@ func known() []format {
 // magic returns the probe of files that begin with s.
 func magic(s string) func(*part) bool {
 	return func(p *part) bool { return len(p.head) >= len(s) && string(p.head[:len(s)]) == s }
+}
+
+// openVMDK opens a VMware disk, whose descriptor may name other files beside it.
+func (o *opener) openVMDK(p *part) (err error) {
+	var openFile vmdk.OpenFile
+	if p.beside != "" {
+		openFile = func(name string) (*input.File, error) { return o.openBeside(p.beside, name) }
+	}
+	o.disk.Disk, err = vmdk.Open(p.File, openFile)
+	return err
+}
+
+// openBeside opens a file in a directory, which it is not led out of by links.
+func (o *opener) openBeside(dir, name string) (*input.File, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fault.New(fault.NotFound, errors.Unwrap(err), "")
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, fault.New(fault.NotFound, errors.Unwrap(err), "")
+	}
+	o.disk.closers = append(o.disk.closers, f)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fault.New(fault.NotFound, err, "")
+	}
+	if !info.Mode().IsRegular() {
+		return nil, input.Bad("no regular file")
+	}
+	return input.NewFile(f, info.Size()), nil
 }

@@ -64,7 +64,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *File, err error) {
 	if opt.Format != "" && !slices.Contains(Formats(), opt.Format) {
 		return nil, fault.New(fault.Usage, fmt.Errorf("format %q: unknown", opt.Format), "the formats are "+strings.Join(Formats(), ", "))
 	}
-	o := &opener{ctx: ctx, opt: opt, dir: filepath.Dir(path), disk: &File{}}
+	o := &opener{ctx: ctx, opt: opt, disk: &File{}}
 	defer func() {
 		if err != nil {
 			o.disk.Close()
@@ -83,7 +83,7 @@ func Open(ctx context.Context, path string, opt Options) (_ *File, err error) {
 	if info.IsDir() {
 		err = o.openLayout(path)
 	} else {
-		err = o.openFile(f)
+		err = o.openFile(f, filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, fault.Default(fault.BadImage, err)
@@ -99,27 +99,28 @@ const maxDepth = 4
 type opener struct {
 	ctx   context.Context
 	opt   Options
-	dir   string // of the file
 	disk  *File
 	depth int
 	names []string // of what was found, outermost first
 }
 
-// openFile opens a file of the host.
-func (o *opener) openFile(f *os.File) error {
+// openFile opens a file of the host. It may name others in the directory beside;
+// "" forbids that.
+func (o *opener) openFile(f *os.File, beside string) error {
 	// A device has no size, but an end.
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return fault.New(fault.NotFound, err, "")
 	}
-	return o.open(&part{File: input.NewFile(f, size), host: f})
+	return o.open(&part{File: input.NewFile(f, size), host: f, beside: beside})
 }
 
 // part is a file, or a part of one, with a disk in it.
 type part struct {
 	*input.File
-	host *os.File // the file that it is the whole of, or nil
-	head []byte
+	host   *os.File // the file that it is the whole of, or nil
+	beside string   // the directory of the file, or ""
+	head   []byte
 }
 
 // open finds the disk in p.

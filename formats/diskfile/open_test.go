@@ -22,6 +22,10 @@ import (
 	"imgbuild/formats/ova"
 	"imgbuild/formats/qcow2"
 	"imgbuild/formats/raw"
+	"imgbuild/formats/vdi"
+	"imgbuild/formats/vhd"
+	"imgbuild/formats/vhdx"
+	"imgbuild/formats/vmdk"
 )
 
 // temporary returns a Temp that tells how often it was called.
@@ -62,6 +66,14 @@ func TestOpen(t *testing.T) {
 		"zstd": {func(f *os.File) error {
 			return compressed.Write(t.Context(), img, f, compressed.Options{Compression: compressed.Zstd})
 		}, "raw in zstd", 1, 1},
+		"vmdk": {func(f *os.File) error { return vmdk.Write(t.Context(), img, f, vmdk.Options{}) }, "vmdk", 0, 64 << 10},
+		"vhd":  {func(f *os.File) error { return vhd.Write(t.Context(), img, f, vhd.Options{}) }, "vhd", 0, 512},
+		"dynamic vhd": {func(f *os.File) error {
+			return vhd.Write(t.Context(), img, f, vhd.Options{Subformat: vhd.Dynamic})
+		}, "vhd", 0, 512},
+		"vhdx": {func(f *os.File) error { return vhdx.Write(t.Context(), img, f, vhdx.Options{}) }, "vhdx", 0, 512},
+		"vdi":  {func(f *os.File) error { return vdi.Write(t.Context(), img, f, vdi.Options{}) }, "vdi", 0, 512},
+		"ova":  {func(f *os.File) error { return ova.Write(t.Context(), img, f, ova.Options{}) }, "vmdk in ova", 0, 64 << 10},
 		"containerdisk": {func(f *os.File) error {
 			_, err := containerdisk.WriteArchive(t.Context(), img, f, containerdisk.Options{Arch: "amd64"})
 			return err
@@ -132,6 +144,7 @@ func TestOpenWrapped(t *testing.T) {
 		"xz":               {`xz -0c "$1" >"$3"`, "raw in xz"},
 		"two members":      {`{ head -c 1000000 "$1" | gzip -c; tail -c +1000001 "$1" | gzip -c; } >"$3"`, "raw in gzip"},
 		"qcow2 in xz":      {`xz -0c "$2" >"$3"`, "qcow2 in xz"},
+		"vmdk, split":      {`qemu-img convert -f raw -O vmdk -o subformat=twoGbMaxExtentSparse "$1" "$3"`, "vmdk"},
 		"tar":              {`tar -C "$(dirname "$1")" -cf "$3" "$(basename "$1")"`, "raw in tar"},
 		"tar, pax":         {`tar --format=pax -C "$(dirname "$2")" -cf "$3" "$(basename "$2")"`, "qcow2 in tar"},
 		"tar.gz, sparse":   {`tar -S -C "$(dirname "$1")" -czf "$3" "$(basename "$1")"`, "raw in tar in gzip"},
@@ -291,7 +304,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		temp, _ := temporary(t)
-		o := &opener{ctx: t.Context(), opt: Options{Temp: temp}, dir: t.TempDir(), disk: &File{}}
+		o := &opener{ctx: t.Context(), opt: Options{Temp: temp}, disk: &File{}}
 		defer func() { o.disk.Close() }()
 		if err := o.open(&part{File: input.NewFile(bytes.NewReader(b), int64(len(b)))}); err != nil {
 			return

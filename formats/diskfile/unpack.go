@@ -70,7 +70,7 @@ func (o *opener) unpack(name string, p *part, decompress func(io.Reader) (io.Rea
 	if err := o.spread(f, r); err != nil {
 		return fault.Default(fault.BadImage, fmt.Errorf("%s: %w", name, err))
 	}
-	return o.openFile(f)
+	return o.openFile(f, "")
 }
 
 // tarStream returns the disk in a tar that comes as a stream: its only file.

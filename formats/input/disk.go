@@ -62,8 +62,31 @@ func New(f *File, size int64, m Mapper) (*disk.Image, error) {
 	if size < 0 {
 		return nil, Bad("a disk of %d bytes", size)
 	}
-	s := &source{f: f, size: size, m: m, units: NewCache[int64](unitCache)}
-	return disk.New(size, []disk.Extent{{Data: content.NewRef(s, 0, size)}})
+	return NewJoined([]Piece{{size, f, m}})
+}
+
+// Piece is a part of a disk that is in a file of its own.
+type Piece struct {
+	Size   int64 // in bytes
+	File   *File
+	Mapper Mapper // nil for zeros
+}
+
+// NewJoined returns the disk of the pieces behind each other.
+func NewJoined(pieces []Piece) (*disk.Image, error) {
+	var extents []disk.Extent
+	size := int64(0)
+	for _, p := range pieces {
+		if p.Size < 0 || p.Size > 1<<62-size {
+			return nil, Bad("a disk of more than 2^62 bytes")
+		}
+		if p.Mapper != nil {
+			s := &source{f: p.File, size: p.Size, m: p.Mapper, units: NewCache[int64](unitCache)}
+			extents = append(extents, disk.Extent{Off: size, Data: content.NewRef(s, 0, p.Size)})
+		}
+		size += p.Size
+	}
+	return disk.New(size, extents)
 }
 
 // unitCache is the number of unpacked units that are kept: a reader of parts of

@@ -15,6 +15,15 @@ func PutGUID(b []byte, g partition.GUID) {
 	copy(b[8:16], g[8:])
 }
 
+// GetGUID returns what PutGUID wrote to b.
+func GetGUID(b []byte) (g partition.GUID) {
+	binary.BigEndian.PutUint32(g[0:], binary.LittleEndian.Uint32(b[0:]))
+	binary.BigEndian.PutUint16(g[4:], binary.LittleEndian.Uint16(b[4:]))
+	binary.BigEndian.PutUint16(g[6:], binary.LittleEndian.Uint16(b[6:]))
+	copy(g[8:], b[8:16])
+	return g
+}
+
 // Identifier returns g, or where that is zero, which readers refuse, an
 // identifier that is the same for all disks of the format.
 func Identifier(g partition.GUID, format string) partition.GUID {

@@ -41,6 +41,7 @@ const none = 0xffffffffffffffff
 // Values of the footer that never change.
 const (
 	footerCookie    = "conectix"
+	headerCookie    = "cxsparse"
 	reservedFeature = 2 // "must always be set to 1", bit 1
 	formatVersion   = 0x00010000
 	creatorHost     = "Wi2k"
@@ -121,7 +122,7 @@ func (h *header) encode(b []byte) {
 	be := binary.BigEndian
 	b = b[:sizeHeader]
 	clear(b)
-	copy(b[0x00:], "cxsparse")
+	copy(b[0x00:], headerCookie)
 	be.PutUint64(b[0x08:], none)
 	be.PutUint64(b[0x10:], h.TableOffset)
 	be.PutUint32(b[0x18:], formatVersion)

@@ -48,7 +48,7 @@ func seal(b []byte) {
 
 // encodeIdentifier writes the file type identifier (2.2.1) to b, which is zero.
 func encodeIdentifier(b []byte) {
-	copy(b, "vhdxfile")
+	copy(b, fileIdentifier)
 	for i, u := range utf16.Encode([]rune("imgbuild")) {
 		binary.LittleEndian.PutUint16(b[8+2*i:], u)
 	}

@@ -59,7 +59,7 @@ type header struct {
 func (h *header) encode() []byte {
 	le := binary.LittleEndian
 	b := make([]byte, sizeHeader)
-	copy(b, "KDMV")
+	copy(b, sparseMagic)
 	// Version 3 came with stream-optimized disks for ESX, and is what VMware,
 	// VirtualBox and QEMU write. Nothing else differs from version 1.
 	le.PutUint32(b[0x04:], 3)

@@ -46,9 +46,10 @@ func sameDisk(t *testing.T, a, b string) {
 func TestConvertBack(t *testing.T) {
 	layout := smallImage(t)
 	dir, _ := build(t, "--type", "raw", "--type", "qcow2", "--type", "gce", "--type", "containerdisk",
+		"--type", "vmdk", "--type", "vhd", "--type", "vhdx", "--type", "vdi", "--type", "ova",
 		"--size", "3 GiB", "--no-cache", "--target-arch", "amd64", layout)
 	raw := filepath.Join(dir, "image/disk.raw")
-	for _, path := range []string{"image/disk.raw", "qcow2/disk.qcow2", "gce/image.tar.gz", "containerdisk/image.tar"} {
+	for _, path := range []string{"image/disk.raw", "qcow2/disk.qcow2", "gce/image.tar.gz", "containerdisk/image.tar", "vmdk/disk.vmdk", "vpc/disk.vhd", "vhdx/disk.vhdx", "vdi/disk.vdi", "archive/image.ova"} {
 		isRaw(t, filepath.Join(dir, path), raw)
 	}
 	for _, c := range []string{"gzip", "zstd"} {
@@ -82,6 +83,7 @@ func TestConvertFromQEMU(t *testing.T) {
 	raw := filepath.Join(dir, "image/disk.raw")
 	for _, args := range [][]string{
 		{"-O", "qcow2", "-c", "-o", "compression_type=zstd"}, {"-O", "qcow2", "-o", "compat=0.10"},
+		{"-O", "vmdk"}, {"-O", "vmdk", "-o", "subformat=twoGbMaxExtentFlat"}, {"-O", "vpc", "-o", "force_size=on"}, {"-O", "vhdx"}, {"-O", "vdi"},
 	} {
 		file := filepath.Join(t.TempDir(), "disk.img")
 		check(t, "qemu-img", "qemu-utils", append(append([]string{"convert", "-f", "raw"}, args...), raw, file)...)
