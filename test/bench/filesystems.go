@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"imgbuild/disk"
+	"imgbuild/filesystem/btrfs"
 	"imgbuild/filesystem/ext4"
 	"imgbuild/filesystem/xfs"
 	"imgbuild/formats/raw"
@@ -51,14 +52,16 @@ func fsWriters() []fsWriter {
 			func(dir, image string, size int64) []string {
 				return []string{"-q", "-f", "-p", dir, "-d", fmt.Sprintf("file,name=%s,size=%d", image, size)}
 			}},
+		{"btrfs",
+			func(ctx context.Context, root *tree.Inode, size int64) ([]disk.Extent, error) {
+				return btrfs.Write(ctx, root, size, btrfs.Options{UUID: id})
+			},
+			"mkfs.btrfs",
+			func(dir, image string, size int64) []string {
+				return []string{"-q", "-f", "--rootdir", dir, image}
+			}},
 	}
 }
-
-// mkfsBtrfs stands in the table for the fastest of the three even where there is
-// no writer of ours to compare with it.
-const mkfsBtrfs = "mkfs.btrfs"
-
-func btrfsArgs(dir, image string) []string { return []string{"-q", "-f", "--rootdir", dir, image} }
 
 // filesystems measures the writers of file systems against the programs of their
 // owners. All make a disk image of one directory, walk it and read its files;
@@ -137,13 +140,6 @@ func compareWriters(ctx context.Context, o options, source, image string, total 
 			return nil, err
 		}
 		rows = append(rows, &kind{name: w.peer, run: run(program, w.args(source, image, size)...)})
-	}
-	if peers {
-		program, err := find(mkfsBtrfs)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, &kind{name: mkfsBtrfs, run: run(program, btrfsArgs(source, image)...)})
 	}
 	runs := o.n
 	if !peers {

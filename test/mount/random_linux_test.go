@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"imgbuild/content"
+	"imgbuild/filesystem/btrfs"
 	"imgbuild/filesystem/ext4"
 	"imgbuild/filesystem/xfs"
 	"imgbuild/tree"
@@ -51,6 +52,22 @@ func randomWriters() []randomWriter {
 			}
 			return xfsImage(t, root, size+r.Int64N(100)*4096, opt)
 		}, xfsCheck},
+		{"btrfs", func(t *testing.T, r *rand.Rand, root *tree.Inode) string {
+			opt := btrfs.Options{
+				Label: "random", Time: 1700000000, SingleMetadata: r.IntN(2) == 0, BlockGroupTree: r.IntN(2) == 0,
+				Checksum: btrfs.Checksum(r.IntN(int(btrfs.SHA256) + 1)),
+				Compress: []btrfs.Compression{{}, {Algorithm: btrfs.Zstd, Level: 1}, {Algorithm: btrfs.Zlib}}[r.IntN(3)],
+			}
+			for i := range opt.UUID {
+				opt.UUID[i] = byte(1 + r.IntN(255))
+			}
+			opt = btrfsPacked(t, root, opt)
+			size, err := btrfs.Size(root, r.Int64N(2<<30), opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return btrfsImage(t, root, size+r.Int64N(100)*4096, opt)
+		}, btrfsCheck},
 	}
 }
 
