@@ -124,7 +124,10 @@ func real(t testing.TB, program, lib string, files map[string]string, c Config) 
 		}
 	}
 	for _, z := range c.Zones {
-		if call("--info-zone="+z.Name) == 112 && call("--new-zone="+z.Name) != 0 {
+		// osbuild asks with --info-zone; each call takes most of a second.
+		_, inEtc := os.Stat(filepath.Join(dir, "zones", z.Name+".xml"))
+		_, inLib := os.Stat(filepath.Join(lib, "zones", z.Name+".xml"))
+		if inEtc != nil && inLib != nil && call("--new-zone="+z.Name) != 0 {
 			return nil, false, said
 		}
 		args := []string{"--zone=" + z.Name}
@@ -264,7 +267,7 @@ func TestCompare(t *testing.T) {
 
 // TestGenerated compares with firewall-offline-cmd on random zones and settings.
 func TestGenerated(t *testing.T) {
-	n := 6
+	n := 4
 	if testing.Short() {
 		n = 2
 	}
