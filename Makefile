@@ -67,9 +67,10 @@ bench: build samples tools
 	PATH="$(CACHE)/tools/bin:$$PATH" $(GO) run ./test/bench -filesystems $(BENCH_FILES) -check
 
 # The tests of file systems with a thousand random trees, a million files and other
-# sizes that take hours; as root also those that mount.
-soak: tools
+# sizes that take hours, and a thousand random layouts; as root also those that mount.
+soak: build tools
 	PATH="$(CACHE)/tools/bin:$$PATH:/usr/sbin:/sbin" IMGBUILD_SOAK=1 $(GO) test -timeout 12h ./filesystem/... $$([ "$$(id -u)" != 0 ] || echo ./test/mount)
+	PATH="$(CACHE)/tools/bin:$$PATH:/usr/sbin:/sbin" IMGBUILD_SOAK=1 $(GO) test -timeout 12h -run TestRandomLayouts ./test/e2e
 
 # Every fuzz target for FUZZTIME each.
 FUZZTIME ?= 1m

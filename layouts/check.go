@@ -169,8 +169,6 @@ func maxLabel(fs string) int {
 		return 15
 	case XFS:
 		return 12
-	case VFAT:
-		return 11
 	}
 	return 255
 }
@@ -182,7 +180,7 @@ func (c *checker) fileSystem(p *Partition) {
 	default:
 		c.fail("file system %q: not one of ext4, xfs, btrfs, vfat and swap", f.Type)
 	}
-	if n := maxLabel(f.Type); len(f.Label) > n {
+	if n := maxLabel(f.Type); len(f.Label) > n && f.Type != VFAT {
 		c.fail("label %q is longer than the %d bytes of %s", f.Label, n, f.Type)
 	}
 	if strings.ContainsFunc(f.Label, unicode.IsControl) || !utf8.ValidString(f.Label) {
@@ -198,9 +196,11 @@ func (c *checker) fileSystem(p *Partition) {
 	for _, m := range f.Mounts() {
 		c.mount(f, m.Where)
 	}
-	if f.Type == VFAT && p.Size > 0 {
-		least, err := fat.Size(tree.NewDir(0o755), 0, fat.Options{SectorSize: int(sectorOr512(c.layout.SectorSize))})
-		if err == nil && p.Size < least {
+	if f.Type == VFAT {
+		least, err := fat.Size(tree.NewDir(0o755), 0, fat.Options{SectorSize: int(sectorOr512(c.layout.SectorSize)), Label: f.Label})
+		if err != nil {
+			c.fail("%v", err)
+		} else if p.Size > 0 && p.Size < least {
 			c.fail("%s is less than FAT32 has with sectors of %d bytes: %d MiB",
 				blueprints.FormatSize(p.Size), c.layout.SectorSize, (least+MiB-1)/MiB)
 		}
@@ -351,6 +351,8 @@ func (l *Layout) CheckFirmware(f Firmware) (problems Problems, warnings []string
 		problems.add("the image boots by BIOS alone, which reads no disks with sectors of %d bytes", l.SectorSize)
 	case f.UEFI:
 		problems.add("no EFI system partition, which the boot loader of the image needs")
+	case f.BIOS && l.Table == DOS:
+		problems.add("GRUB has no room in the %d bytes between the dos table and the first partition; a start_offset of 1 MiB is usual", l.Gap())
 	case f.BIOS:
 		problems.add("no BIOS boot partition, which the boot loader of the image needs")
 	default:
@@ -364,8 +366,11 @@ func (l *Layout) CheckFirmware(f Firmware) (problems Problems, warnings []string
 	}
 	if f.BIOS && !bios {
 		why := "the layout has no BIOS boot partition"
-		if l.SectorSize != 512 {
+		switch {
+		case l.SectorSize != 512:
 			why = fmt.Sprintf("BIOS reads no disks with sectors of %d bytes", l.SectorSize)
+		case l.Table == DOS:
+			why = fmt.Sprintf("GRUB has no room in the %d bytes between the dos table and the first partition; a start_offset of 1 MiB is usual", l.Gap())
 		}
 		warnings = append(warnings, "the disk will not boot by BIOS: "+why)
 	}
@@ -375,8 +380,12 @@ func (l *Layout) CheckFirmware(f Firmware) (problems Problems, warnings []string
 // BIOS tells whether the layout has room for GRUB's core image for BIOS: a
 // partition, or the gap behind an MBR.
 func (l *Layout) BIOS() bool {
-	return l.SectorSize == 512 && (l.Table == DOS || l.Find(RoleBIOS) >= 0)
+	return l.SectorSize == 512 && (l.Table == DOS && l.Gap() >= minGap || l.Find(RoleBIOS) >= 0)
 }
+
+// minGap is room for GRUB's core image with any file system; the largest, for
+// btrfs, has some 76 KiB.
+const minGap = 96 << 10
 
 // Gap returns the bytes between an MBR and the first partition.
 func (l *Layout) Gap() int64 { return l.start() - l.SectorSize }

@@ -224,11 +224,13 @@ func (l *layout) measure(q *planned, o *Options, p Progress) error {
 		if err != nil {
 			return err
 		}
-		if q.need, err = w.size(q.tree, 0); err != nil {
+		if q.need, err = w.size(q.tree, 0, 0); err != nil {
 			return err
 		}
 		if q.Role() == layouts.RoleRoot {
 			q.size, err = l.rootSize(q, w, o)
+		} else {
+			q.size, err = l.fitting(q, w, q.size)
 		}
 		if err != nil {
 			return err
@@ -252,25 +254,46 @@ func (l *layout) measure(q *planned, o *Options, p Progress) error {
 	return nil
 }
 
+// fitting returns the smallest size from least on, in whole grains, that a
+// partition can have.
+func (l *layout) fitting(q *planned, w writer, least int64) (int64, error) {
+	for {
+		n, err := w.size(q.tree, least, 0)
+		if err != nil {
+			return 0, err
+		}
+		// A little more can be too little again: it may come with a larger journal.
+		if n = l.disks.layout.Align(n); n == least {
+			return n, nil
+		}
+		least = n
+	}
+}
+
 // rootSize returns the size of root by content, or as asked for.
 func (l *layout) rootSize(q *planned, w writer, o *Options) (int64, error) {
-	align := l.disks.layout.Align
+	grain := l.disks.layout.Grain
 	s := o.Sizes
+	free := max(minFree, q.need/4)
 	switch {
-	case s.Root > 0 && s.Root < q.need:
-		return 0, fault.New(fault.NoSpace, fmt.Errorf("%s asked for, and the content needs %s",
-			blueprints.FormatSize(s.Root), blueprints.FormatSize(align(q.need))),
-			fmt.Sprintf("--root-size %dMiB is the least", (q.need+mib-1)/mib))
 	case s.Root > 0:
-		return max(s.Root/l.disks.layout.Grain*l.disks.layout.Grain, align(q.need)), nil
+		n, err := l.fitting(q, w, s.Root/grain*grain)
+		if err == nil && (n > s.Root || s.Root < q.need) {
+			err = fault.New(fault.NoSpace, fmt.Errorf("%s asked for, and the content needs %s",
+				blueprints.FormatSize(s.Root), blueprints.FormatSize(n)),
+				fmt.Sprintf("--root-size %dMiB is the least", (n+mib-1)/mib))
+		}
+		return n, err
 	case s.Free > 0:
-		n, err := w.size(q.tree, s.Free)
-		return max(q.size, align(n)), err
+		free = s.Free
 	case s.Minimal || s.Disk > 0:
-		return max(q.size, align(q.need)), nil
+		return l.fitting(q, w, q.size)
 	}
-	n, err := w.size(q.tree, max(minFree, q.need/4))
-	return max(q.size, align(n)), err
+	n, err := w.size(q.tree, q.size, free)
+	if n = l.disks.layout.Align(n); err != nil || free >= minFree {
+		return n, err // no journal or log takes that much more
+	}
+	return l.fitting(q, w, n)
 }
 
 // diskSize returns the size of the disk, of which need bytes are taken.

@@ -163,6 +163,9 @@ func (l *layout) describe(i int) PlanPartition {
 		return out
 	}
 	out.FileSystem, out.Label, out.UUID, out.Mount = q.FS.Type, q.FS.Label, q.uuid, q.FS.Mount
+	if q.FS.Type == layouts.VFAT {
+		out.Label = strings.ToUpper(out.Label) // as it is on the disk
+	}
 	if !own {
 		out.Options = q.FS.Options
 	}

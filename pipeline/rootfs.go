@@ -34,10 +34,11 @@ func checkRootFS(fs, source string) error {
 		"build with --rootfs "+strings.Join(roots, " or --rootfs "))
 }
 
-// writer writes one file system of a disk. free and size are in bytes; start is
-// the offset of the partition.
+// writer writes one file system of a disk. least, free and size are in bytes;
+// start is the offset of the partition.
 type writer struct {
-	size  func(root *tree.Inode, free int64) (int64, error)
+	// size returns the smallest size from least on that leaves free bytes.
+	size  func(root *tree.Inode, least, free int64) (int64, error)
 	write func(ctx context.Context, root *tree.Inode, start, size int64) ([]disk.Extent, error)
 }
 
@@ -47,7 +48,10 @@ func (p *planned) newWriter(l *layouts.Layout, id identity, time int64) (writer,
 	if f.Type == layouts.VFAT {
 		opt := fat.Options{VolumeID: p.volumeID, Label: f.Label, SectorSize: int(l.SectorSize), Time: time, Heads: f.Heads, SectorsPerTrack: f.SectorsPerTrack}
 		return writer{
-			size: func(root *tree.Inode, free int64) (int64, error) { return fat.Size(root, free, opt) },
+			size: func(root *tree.Inode, least, free int64) (int64, error) {
+				n, err := fat.Size(root, free, opt)
+				return max(n, least), err
+			},
 			write: func(ctx context.Context, root *tree.Inode, start, size int64) ([]disk.Extent, error) {
 				opt := opt
 				opt.HiddenSectors = uint32(start / l.SectorSize)
@@ -63,7 +67,7 @@ func (p *planned) newWriter(l *layouts.Layout, id identity, time int64) (writer,
 	case layouts.XFS:
 		opt := xfs.Options{UUID: uuid, Label: f.Label, Time: time, AGCount: int64(f.AGCount), SectorSize: l.SectorSize, Features: p.xfsFeatures}
 		return writer{
-			size: func(root *tree.Inode, free int64) (int64, error) { return xfs.Size(root, free, opt) },
+			size: func(root *tree.Inode, least, free int64) (int64, error) { return xfs.SizeFrom(root, least, free, opt) },
 			write: func(ctx context.Context, root *tree.Inode, _, size int64) ([]disk.Extent, error) {
 				return xfs.Write(ctx, root, size, opt)
 			},
@@ -86,7 +90,7 @@ func (p *planned) newWriter(l *layouts.Layout, id identity, time int64) (writer,
 			opt.BytesPerInode = bytesPerInode
 		}
 		return writer{
-			size: func(root *tree.Inode, free int64) (int64, error) { return ext4.Size(root, free, opt) },
+			size: func(root *tree.Inode, least, free int64) (int64, error) { return ext4.SizeFrom(root, least, free, opt) },
 			write: func(ctx context.Context, root *tree.Inode, _, size int64) ([]disk.Extent, error) {
 				return ext4.Write(ctx, root, size, opt)
 			},

@@ -111,7 +111,7 @@ func Write(ctx context.Context, root *tree.Inode, size int64, opt Options) ([]di
 	}
 	l, err := c.placeIn(uint64(max(size, 0)) >> blockShift)
 	if errors.Is(err, errTooSmall) {
-		need, err := c.size(0)
+		need, err := c.size(0, 0)
 		if err != nil {
 			return nil, tooLarge()
 		}
@@ -127,17 +127,24 @@ func Write(ctx context.Context, root *tree.Inode, size int64, opt Options) ([]di
 // accepts for the tree and that leaves free bytes for new files, not counting
 // the blocks that are reserved for root.
 func Size(root *tree.Inode, free int64, opt Options) (int64, error) {
+	return SizeFrom(root, 0, free, opt)
+}
+
+// SizeFrom returns the smallest size in bytes, not below least, that Write
+// accepts for the tree and that leaves free bytes as with [Size]. A size above an
+// accepted one need not be accepted: a larger file system gets a larger journal.
+func SizeFrom(root *tree.Inode, least, free int64, opt Options) (int64, error) {
 	if err := opt.validate(); err != nil {
 		return 0, fault.New(fault.Usage, fmt.Errorf("ext4: %w", err), "")
 	}
-	if free < 0 || free > maxBlocks*blockSize {
+	if free < 0 || free > maxBlocks*blockSize || least < 0 || least > maxBlocks*blockSize {
 		return 0, tooLarge()
 	}
 	c, err := collect(context.Background(), root, &opt)
 	if err != nil {
 		return 0, err
 	}
-	blocks, err := c.size(ceilDiv(uint64(free), blockSize))
+	blocks, err := c.size(ceilDiv(uint64(least), blockSize), ceilDiv(uint64(free), blockSize))
 	if err != nil {
 		return 0, tooLarge()
 	}

@@ -4,12 +4,12 @@ package ext4
 // room in a group: 128 TiB. Beyond it mke2fs would use meta_bg.
 const maxBlocks = 1 << 47 / blockSize
 
-// size returns the smallest number of blocks that holds the collection and
-// leaves free blocks that anyone may use.
-func (c *collection) size(free uint64) (uint64, error) {
+// size returns the smallest number of blocks from least on that holds the
+// collection and leaves free blocks that anyone may use.
+func (c *collection) size(least, free uint64) (uint64, error) {
 	fixed := c.row.len() + c.dataBlocks
 	trees := uint64(0)
-	blocks := max(fixed+free, ceilDiv(c.inodes(), maxInodesPerGroup)*blocksPerGroup-(blocksPerGroup-1))
+	blocks := max(least, fixed+free, ceilDiv(c.inodes(), maxInodesPerGroup)*blocksPerGroup-(blocksPerGroup-1))
 	for blocks <= maxBlocks {
 		g, err := newGeometry(blocks, c.inodes(), c.opt)
 		if err != nil {

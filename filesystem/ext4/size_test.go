@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"imgbuild/filesystem"
@@ -86,4 +87,32 @@ func freeBytes(t *testing.T, root *tree.Inode, size int64, opt Options) (int64, 
 		return 0, false
 	}
 	return (int64(l.geometry.blocks) - int64(l.usedBlocks()) - int64(l.rootBlocks)) * blockSize, true
+}
+
+// A size above an accepted one need not be accepted, where the journal grows.
+// SizeFrom finds the next that is.
+func TestSizeFrom(t *testing.T) {
+	root := tree.NewDir(0o755)
+	for i := range 2 {
+		root.Set(fmt.Sprint(i), fstest.File(strings.Repeat("x", 3500<<10)))
+	}
+	least, err := Size(root, 0, Options{})
+	if err != nil || least >= 8<<20 {
+		t.Fatal(least, err)
+	}
+	if _, err := Write(context.Background(), root, 8<<20, Options{}); err == nil {
+		t.Fatal("8 MiB, with a journal, holds it, too")
+	}
+	for _, from := range []int64{0, least, 8 << 20, 8<<20 + 1, 20 << 20, 128 << 20} {
+		n, err := SizeFrom(root, from, 0, Options{})
+		if err != nil || n < from || n < least {
+			t.Fatalf("from %d: %d, %v", from, n, err)
+		}
+		if _, err := Write(context.Background(), root, n, Options{}); err != nil {
+			t.Errorf("from %d: %v", from, err)
+		}
+		if from >= 20<<20 && n != from {
+			t.Errorf("from %d: %d", from, n)
+		}
+	}
 }

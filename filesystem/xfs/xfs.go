@@ -159,7 +159,7 @@ func Write(ctx context.Context, root *tree.Inode, size int64, opt Options) ([]di
 	l, err := c.placeIn(ctx, uint64(max(size, 0))>>blockShift, 0)
 	var small *shortfall
 	if errors.As(err, &small) {
-		need, err := c.size(ctx, 0)
+		need, err := c.size(ctx, 0, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -177,10 +177,16 @@ func Write(ctx context.Context, root *tree.Inode, size int64, opt Options) ([]di
 // group and, where free is not 0, a pool of up to 32 MiB. The size is the
 // smallest but for a few MiB.
 func Size(root *tree.Inode, free int64, opt Options) (int64, error) {
+	return SizeFrom(root, 0, free, opt)
+}
+
+// SizeFrom returns a size as [Size] does, not below least bytes. A size above an
+// accepted one need not be accepted: a larger file system gets a larger log.
+func SizeFrom(root *tree.Inode, least, free int64, opt Options) (int64, error) {
 	if err := opt.validate(); err != nil {
 		return 0, fault.New(fault.Usage, fmt.Errorf("xfs: %w", err), "")
 	}
-	if free < 0 || free > maxSize {
+	if free < 0 || free > maxSize || least < 0 || least > maxSize {
 		return 0, tooLarge()
 	}
 	ctx := context.Background()
@@ -188,7 +194,7 @@ func Size(root *tree.Inode, free int64, opt Options) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	blocks, err := c.size(ctx, ceilDiv(uint64(free), blockSize))
+	blocks, err := c.size(ctx, ceilDiv(uint64(least), blockSize), ceilDiv(uint64(free), blockSize))
 	if err != nil {
 		return 0, err
 	}

@@ -42,6 +42,7 @@ type Options struct {
 	Firmware Firmware       // default: UEFI
 	Format   string         // of the image, as QEMU calls it; default: what qemu-img finds
 	Bus      Bus            // default: Virtio, for an ISO 9660 image CDROM
+	Sector   int            // size of the sectors of the boot medium, as the machine sees it; default: 512
 	Disks    []string       // raw or qcow2 images of further disks, which are written to
 	Memory   int            // MiB, default 1536
 	Timeout  time.Duration  // default: 5 minutes
@@ -148,7 +149,11 @@ func arguments(ctx context.Context, dir, image string, o Options) ([]string, err
 		}
 		drive = "if=none,id=boot,format=qcow2,cache=unsafe,file=" + escape(overlay)
 	}
-	device, err := o.Bus.device("boot", ",bootindex=1")
+	options := ",bootindex=1"
+	if o.Sector != 0 {
+		options += fmt.Sprintf(",logical_block_size=%d,physical_block_size=%[1]d", o.Sector)
+	}
+	device, err := o.Bus.device("boot", options)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,7 @@
 // Command boottest boots a disk image in QEMU, without KVM and without writing
 // to it, and prints the marker line that the image reports itself with.
 //
-//	boottest [-arch amd64|arm64] [-firmware bios|uefi|secureboot] [-bus virtio] [-timeout 5m] IMAGE
+//	boottest [-arch amd64|arm64] [-firmware bios|uefi|secureboot] [-bus virtio] [-sector 512] [-timeout 5m] IMAGE
 package main
 
 import (
@@ -34,6 +34,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.LogPath, "log", "", "file for the serial console")
 	flag.IntVar(&o.Memory, "memory", 0, "memory in MiB")
 	flag.DurationVar(&o.Timeout, "timeout", 0, "how long to wait")
+	flag.IntVar(&o.Sector, "sector", 0, "size of the disk's sectors in bytes")
 	flag.BoolVar(&o.KVM, "kvm", false, "use KVM")
 	flag.Parse()
 	if flag.NArg() != 1 {
