@@ -79,7 +79,10 @@ func (p *planned) newWriter(l *layouts.Layout, id identity, time int64) (writer,
 		}
 		opt.Packed = p.btrfs.packed
 		return writer{
-			size: func(root *tree.Inode, free int64) (int64, error) { return btrfs.Size(root, free, opt) },
+			size: func(root *tree.Inode, least, free int64) (int64, error) {
+				n, err := btrfs.Size(root, free, opt)
+				return max(n, least), err
+			},
 			write: func(ctx context.Context, root *tree.Inode, _, size int64) ([]disk.Extent, error) {
 				return btrfs.Write(ctx, root, size, opt)
 			},

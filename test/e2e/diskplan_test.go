@@ -36,6 +36,7 @@ type planPart struct {
 	Mount, Source  string
 	Bootable       bool
 	Attributes     []int
+	Subvolumes     []struct{ Name, Mount string }
 }
 
 func readPlan(t *testing.T, dir string) *diskPlan {
@@ -170,6 +171,8 @@ func checkDisk(t *testing.T, dir string) *diskPlan {
 			check(t, "e2fsck", "e2fsprogs", "-fn", part)
 		case "xfs":
 			check(t, "xfs_repair", "xfsprogs", "-n", "-f", part)
+		case "btrfs":
+			check(t, "btrfs", "btrfs-progs", "check", "--readonly", part)
 		case "vfat":
 			if out := check(t, "fsck.vfat", "dosfstools", "-n", part); strings.Contains(out, "ifference") {
 				t.Errorf("fsck.vfat: %s", out)

@@ -56,7 +56,7 @@ func draw(r *rand.Rand) randomLayout {
 	mounts := []string{"/var", "/var/log", "/var/lib/app", "/home", "/data"}
 	r.Shuffle(len(mounts), func(i, j int) { mounts[i], mounts[j] = mounts[j], mounts[i] })
 	fs := func(kind, mount string) string {
-		low, high := map[string]int64{"ext4": 8, "xfs": 300, "vfat": 34}[kind], int64(400)
+		low, high := map[string]int64{"ext4": 8, "xfs": 300, "btrfs": 110, "vfat": 34}[kind], int64(400)
 		if kind == "vfat" && l.sector == 4096 {
 			low = 260
 		}
@@ -92,7 +92,7 @@ func draw(r *rand.Rand) randomLayout {
 			}
 			mount := mounts[0]
 			mounts = mounts[1:]
-			kind := []string{"ext4", "xfs"}[r.IntN(2)]
+			kind := []string{"ext4", "xfs", "btrfs"}[r.IntN(3)]
 			if mount == "/data" {
 				kind = "vfat"
 			}
@@ -100,6 +100,14 @@ func draw(r *rand.Rand) randomLayout {
 		}
 	}
 	root := "{payload_type: filesystem, payload: {type: " + []string{"ext4", "xfs"}[r.IntN(2)] + ", mountpoint: /}}"
+	if !l.dos && r.IntN(4) == 0 { // it gets a /boot, which would be the fifth partition
+		root = "{payload_type: btrfs, payload: {label: root, subvolumes: [{name: root, mountpoint: /, compress: 'zstd:1'}"
+		for len(mounts) > 0 && r.IntN(2) == 0 {
+			root += fmt.Sprintf(", {name: vol%d, mountpoint: %s}", len(mounts), mounts[0])
+			mounts = mounts[1:]
+		}
+		root += "]}}"
+	}
 	at := r.IntN(len(parts) + 1)
 	parts = append(parts[:at:at], append([]string{root}, parts[at:]...)...)
 
@@ -177,7 +185,7 @@ func (l *randomLayout) check(t *testing.T, p *diskPlan, disk string) {
 		}
 		end = q.End()
 	}
-	if last := p.Disk.Partitions[len(p.Disk.Partitions)-1]; last.Mount != "/" {
+	if last := p.Disk.Partitions[len(p.Disk.Partitions)-1]; last.Mount != "/" && len(last.Subvolumes) == 0 {
 		t.Errorf("the last partition is %+v", last)
 	}
 	for mount, size := range l.sizes {
