@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"imgbuild/blueprints"
@@ -25,6 +26,10 @@ func embeddedConfigs() []string {
 // readConfig adds what the image's own config file says to the configuration, and
 // checks that the configuration is for this image.
 func (sys *system) readConfig(o *Options, p Progress) error {
+	warned, ignored := 0, 0
+	if o.Config != nil {
+		warned, ignored = len(o.Config.Warnings), len(o.Config.Ignored)
+	}
 	for _, name := range embeddedConfigs() {
 		i, err := tree.Resolve(sys.merged, name)
 		if err != nil || !i.IsFile() {
@@ -42,7 +47,11 @@ func (sys *system) readConfig(o *Options, p Progress) error {
 	if o.Config == nil {
 		return nil
 	}
-	return o.Config.Problems(append(sys.foreign(o), sys.sealed(o.Config)...))
+	err := o.Config.Problems(append(sys.foreign(o), sys.sealed(o.Config)...))
+	for _, w := range slices.Concat(o.Config.Warnings[warned:], o.Config.Ignored[ignored:]) {
+		p.Warn(w)
+	}
+	return err
 }
 
 // foreign returns what says that the configuration is for another image.
