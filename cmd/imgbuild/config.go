@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -61,8 +62,8 @@ func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Confi
 		sources = append(sources, blueprints.Source{Name: name, Text: text})
 	}
 	for _, p := range f.allowPaths {
-		if !strings.HasPrefix(p, "/") {
-			return nil, fault.New(fault.Usage, fmt.Errorf("--allow-paths %q: not an absolute path", p), "")
+		if !strings.HasPrefix(p, "/") || path.Clean(p) != p {
+			return nil, fault.New(fault.Usage, fmt.Errorf("--allow-paths %q: not an absolute path, written plainly", p), "")
 		}
 	}
 	c, err := blueprints.Load(sources, blueprints.Options{IgnoreUnsupported: f.ignoreUnsupported, AllowPaths: f.allowPaths})

@@ -14,18 +14,79 @@ import (
 	"strings"
 )
 
-// File is a file of a derived layer: a regular file, or a symbolic link where
-// Link is set.
+// File is a file of a derived layer: a regular file, a symbolic link where Link is
+// set, or a directory.
 type File struct {
 	Name string // relative, without a leading slash
 	Mode int64
 	Data []byte
 	Link string
+	Dir  bool
+}
+
+// Tree returns what is at the names below a directory of the machine, with all
+// below them and the directories they are in, as files of root's. A name may be a
+// pattern.
+func Tree(dir string, names ...string) ([]File, error) {
+	seen := map[string]bool{}
+	var list []File
+	add := func(name string) error {
+		if name == "." || seen[name] {
+			return nil
+		}
+		seen[name] = true
+		info, err := os.Lstat(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		f := File{Name: name, Mode: int64(info.Mode().Perm())}
+		switch {
+		case info.IsDir():
+			f.Dir = true
+		case info.Mode()&os.ModeSymlink != 0:
+			f.Link, err = os.Readlink(filepath.Join(dir, name))
+		default:
+			f.Data, err = os.ReadFile(filepath.Join(dir, name))
+		}
+		list = append(list, f)
+		return err
+	}
+	for _, name := range names {
+		found, err := filepath.Glob(filepath.Join(dir, name))
+		if err != nil || len(found) == 0 {
+			return nil, fmt.Errorf("%s: nothing at %s: %w", dir, name, err)
+		}
+		for _, top := range found {
+			for parent := filepath.Dir(top); len(parent) > len(dir); parent = filepath.Dir(parent) {
+				rel, err := filepath.Rel(dir, parent)
+				if err == nil {
+					err = add(rel)
+				}
+				if err != nil {
+					return nil, err
+				}
+			}
+			err := filepath.WalkDir(top, func(path string, _ os.DirEntry, err error) error {
+				if err != nil {
+					return err
+				}
+				rel, err := filepath.Rel(dir, path)
+				if err != nil {
+					return err
+				}
+				return add(rel)
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return list, nil
 }
 
 // Derive writes an OCI layout into dir, which it makes: the image of the layout
 // from, which has one, with a layer of files on top. Directories that the files
-// need must be in the image.
+// need must be among them, or in the image.
 func Derive(from, dir string, files []File) error {
 	blobs := filepath.Join(dir, "blobs", "sha256")
 	if err := os.MkdirAll(blobs, 0o777); err != nil {
@@ -138,6 +199,9 @@ func layerOf(files []File) ([]byte, error) {
 		h := &tar.Header{Name: f.Name, Mode: f.Mode, Typeflag: tar.TypeReg, Size: int64(len(f.Data)), Format: tar.FormatPAX}
 		if f.Link != "" {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, f.Link, 0
+		}
+		if f.Dir {
+			h.Name, h.Typeflag, h.Size = f.Name+"/", tar.TypeDir, 0
 		}
 		if err := w.WriteHeader(h); err != nil {
 			return nil, err

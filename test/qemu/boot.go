@@ -49,6 +49,8 @@ type Options struct {
 	LogPath  string         // of the serial console; default: kept only while booting
 	KVM      bool           // use it; the emulation is slower but the same everywhere
 	Expect   *regexp.Regexp // wait for a line that matches, in place of the marker
+
+	talk *talk // of a Machine
 }
 
 // Boot starts a machine with the image as its first disk and returns when the
@@ -134,15 +136,21 @@ func arguments(ctx context.Context, dir, image string, o Options) ([]string, err
 		accel = []string{"-accel", "kvm", "-cpu", "host"}
 	}
 	args := append([]string{"-nodefaults", "-no-reboot", "-display", "none", "-m", fmt.Sprint(o.Memory), "-smp", "2"}, accel...)
-	args = append(args, "-chardev", "file,id=serial,path="+escape(o.LogPath), "-serial", "chardev:serial",
-		"-device", "virtio-rng-pci", "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+	serial, network := "file,id=serial,path="+escape(o.LogPath), "user,id=net"
+	if o.talk != nil {
+		serial, network = o.talk.serial(), o.talk.network()
+	}
+	args = append(args, "-chardev", serial, "-serial", "chardev:serial",
+		"-device", "virtio-rng-pci", "-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile=")
 	firmware, err := o.Firmware.arguments(o.Arch, dir)
 	if err != nil {
 		return nil, err
 	}
 	args = append(args, firmware...)
 	drive := "if=none,id=boot,format=" + o.Format + ",readonly=on,file=" + escape(image)
-	if o.Bus != CDROM {
+	if o.talk != nil {
+		drive = "if=none,id=boot,cache=unsafe,format=" + o.Format + ",file=" + escape(image)
+	} else if o.Bus != CDROM {
 		overlay := filepath.Join(dir, "overlay.qcow2")
 		if err := command(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", o.Format, "-b", image, overlay); err != nil {
 			return nil, err

@@ -90,6 +90,26 @@ func TestBootFull(t *testing.T) {
 	boots(t, filepath.Join(disks, "qcow2/disk.qcow2"), UEFI, 8*time.Minute)
 }
 
+// labelledConfig writes to places that a policy has labels of their own for.
+const labelledConfig = `
+customizations.hostname = "labelled"
+[[customizations.user]]
+name = "admin"
+password = "!"
+key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJrxPYuZ4jDdgrjzJ4MkPAAUO8bTuoHdDQCtvaM1lFTF admin@example.com"
+[[customizations.user]]
+name = "root"
+key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJrxPYuZ4jDdgrjzJ4MkPAAUO8bTuoHdDQCtvaM1lFTF root@example.com"
+[[customizations.directories]]
+path = "/etc/systemd/system"
+ensure_parents = true
+[[customizations.files]]
+path = "/etc/systemd/system/example.service"
+data = "[Service]\nType=oneshot\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
+[customizations.services]
+enabled = ["example"]
+`
+
 // Images shaped like those of CentOS and Fedora: an encapsulated base, SELinux,
 // boot loaders in one directory per package, XFS unless asked for ext4. Every
 // path has the label that the policy gives it, and enforcing it does no harm.
@@ -108,6 +128,14 @@ func testSELinux(t *testing.T, layout string) {
 		}
 		if tc.mode == "enforcing" {
 			args = append(args, "--karg", "enforcing=1")
+		}
+		if tc.rootFS == "ext4" {
+			// What customizations write has labels too, homes included.
+			config := filepath.Join(t.TempDir(), "config.toml")
+			if err := os.WriteFile(config, []byte(labelledConfig), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "--config", config)
 		}
 		dir := built(t, layout, args...)
 		for _, f := range tc.firmware {

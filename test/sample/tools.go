@@ -81,6 +81,8 @@ var tools = []struct {
 	{"python3-minimal", nil},
 	{"libpython3-stdlib", nil},
 	{"python3-dbus", nil},
+	// What one test adds to an image.
+	{"systemd-timesyncd", nil},
 }
 
 // toolsDrop is what the packages depend on for other programs than these.
