@@ -21,6 +21,8 @@ type configFlags struct {
 	files             []string
 	ignoreUnsupported bool
 	allowPaths        []string
+
+	root string // where files are looked for; "" is /
 }
 
 func (f *configFlags) register(s *pflag.FlagSet) {
@@ -38,7 +40,7 @@ func (f *configFlags) registerOptions(s *pflag.FlagSet) {
 func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Config, error) {
 	names := f.files
 	if len(names) == 0 {
-		for _, name := range []string{"/config.toml", "/config.json"} {
+		for _, name := range []string{f.root + "/config.toml", f.root + "/config.json"} {
 			if _, err := os.Stat(name); err == nil {
 				names = append(names, name)
 			}
