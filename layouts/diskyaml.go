@@ -118,7 +118,8 @@ func (f *file) table(n *yaml.Node) {
 }
 
 func (f *file) policy(n *yaml.Node) {
-	ensure, grow := true, true
+	// As with image-builder, a policy that says nothing of it wants no /boot.
+	ensure, grow := false, true
 	f.mapping(n, "policy", nil, f.boolean("ensure_xbootldr", &ensure), f.boolean("grow_root_to_fill_disk", &grow))
 	f.layout.NoXBOOTLDR, f.layout.FixedRoot = !ensure, !grow
 }
