@@ -28,17 +28,14 @@ import (
 	"imgbuild/test/moto"
 )
 
+// server is the moto that all tests share, and each of them resets.
 var server *moto.Process
 
-// All tests share one moto, which each of them resets.
 func TestMain(m *testing.M) {
-	var err error
-	if server, err = moto.Start("../../.cache/moto"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 	code := m.Run()
-	server.Stop()
+	if server != nil {
+		server.Stop()
+	}
 	os.Exit(code)
 }
 
@@ -48,6 +45,12 @@ const home = "eu-central-1"
 // nothing else.
 func newFront(t *testing.T) *moto.Front {
 	t.Helper()
+	if server == nil {
+		var err error
+		if server, err = moto.Start("../../.cache/moto"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	moto.Setenv(t)
 	return moto.NewFront(t, server)
 }
