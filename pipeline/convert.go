@@ -185,28 +185,33 @@ func diskIdentity(img *disk.Image, t *partition.Table, seed string) (identity, e
 
 // padForGCE gives a disk that goes to Compute Engine whole GiB, and its table,
 // which was read with the error, the new end. All types get the same disk.
-func (e *emission) padForGCE(tableErr error, p Progress) error {
-	size := e.image.Size()
-	whole := gce.Size(size)
-	if !slices.Contains(e.types, GCE) || whole == size {
-		return nil
+func (e *emission) padForGCE(tableErr error, p Progress) (err error) {
+	if slices.Contains(e.types, GCE) {
+		e.image, err = padToGiB(e.image, tableErr, "gce", "Compute Engine wants", p)
 	}
-	text := fmt.Sprintf("gce: the disk of %s is made %s, as Compute Engine wants whole GiB", blueprints.FormatSize(size), blueprints.FormatSize(whole))
+	return err
+}
+
+// padToGiB returns the disk with whole GiB, and says so where it has others. The
+// error is that of reading its table.
+func padToGiB(img *disk.Image, tableErr error, what, who string, p Progress) (*disk.Image, error) {
+	size := img.Size()
+	whole := gce.Size(size)
+	if whole == size {
+		return img, nil
+	}
+	text := fmt.Sprintf("%s: the disk of %s is made %s, as %s whole GiB", what, blueprints.FormatSize(size), blueprints.FormatSize(whole), who)
 	var parts []disk.Part
 	switch {
 	case tableErr == nil:
 		var err error
-		if parts, err = partition.Move(e.image, size, whole); err != nil {
-			return err
+		if parts, err = partition.Move(img, size, whole); err != nil {
+			return nil, err
 		}
 		text += "; the backup of its partition table moves to the new end"
 	case !errors.Is(tableErr, partition.ErrNoTable):
 		text += fmt.Sprintf("; its partition table is left as it is: %v", tableErr)
 	}
 	p.Warn(text)
-	padded, err := disk.Overlay(e.image, whole, parts)
-	if err == nil {
-		e.image = padded
-	}
-	return err
+	return disk.Overlay(img, whole, parts)
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
-	"imgbuild/content"
 	"imgbuild/disk"
 	"imgbuild/fault"
 	"imgbuild/partition"
@@ -96,17 +94,20 @@ func checkSector(size int64) error {
 		"leave sector_size out of the layout")
 }
 
-// UploadFile uploads a disk that is in a raw file. arch is that of the system on
-// it, as GOARCH; "" is what its partition table says.
-func UploadFile(ctx context.Context, path, arch string, to Uploader, p Progress) error {
-	f, err := os.Open(path)
+// UploadFile uploads a disk that exists. arch is that of the system on it, as
+// GOARCH; "" is what its partition table says. A disk that has to be unpacked is
+// unpacked below temp.
+func UploadFile(ctx context.Context, from DiskFile, arch, temp string, to Uploader, p Progress) error {
+	var unpacked artefact
+	defer unpacked.discard()
+	src, err := openDisk(ctx, from, &unpacked, &Options{Output: temp}, p)
 	if err != nil {
-		return fault.New(fault.NotFound, err, "")
+		return err
 	}
-	defer f.Close()
-	m, err := readMachine(f, arch)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	defer src.Close()
+	m := &Machine{Image: src.Image, Arch: arch}
+	if err := m.read(p); err != nil {
+		return fmt.Errorf("%s: %w", from.Path, err)
 	}
 	if err := to.Check(ctx, m.Arch); err != nil {
 		return err
@@ -114,36 +115,26 @@ func UploadFile(ctx context.Context, path, arch string, to Uploader, p Progress)
 	return to.Upload(ctx, *m, p)
 }
 
-// readMachine finds out what a disk is for.
-func readMachine(f *os.File, arch string) (*Machine, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fault.New(fault.Usage, errors.New("is no regular file"), "")
-	}
-	size := info.Size()
-	m := &Machine{Arch: arch}
-	if m.Image, err = disk.New(size, []disk.Extent{{Data: content.NewRef(f, 0, size)}}); err != nil {
-		return nil, err
-	}
-	t, err := partition.Read(f, size, 0)
+// read finds out what a disk is for, and gives it whole GiB, as all volumes have.
+func (m *Machine) read(p Progress) error {
+	t, err := partition.Read(m.Image, m.Image.Size(), 0)
+	tableErr := err
 	if errors.Is(err, partition.ErrNoTable) {
 		err = m.readMBR(err)
 	} else if err == nil {
 		if err := checkSector(int64(t.SectorSize)); err != nil {
-			return nil, err
+			return err
 		}
 		err = m.readTable(t)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if m.Arch == "" {
-		return nil, fault.New(fault.Usage, errors.New("the partition table does not tell the architecture"), "name it with --target-arch")
+		return fault.New(fault.Usage, errors.New("the partition table does not tell the architecture"), "name it with --target-arch")
 	}
-	return m, nil
+	m.Image, err = padToGiB(m.Image, tableErr, "upload", "volumes have", p)
+	return err
 }
 
 // readTable reads the types of the partitions: those of root have one for each
@@ -156,15 +147,13 @@ func (m *Machine) readTable(t *partition.Table) error {
 		case partition.BIOSBoot:
 			m.BIOS = true
 		}
-		for _, arch := range []string{"amd64", "arm64", "386", "arm", "loong64", "ppc64", "ppc64le", "riscv64", "s390x"} {
-			if root, _ := partition.RootType(arch); root != q.Type {
-				continue
-			}
-			if m.Arch != "" && m.Arch != arch {
-				return fault.New(fault.Usage, fmt.Errorf("the root partition is one of %s, not of %s", arch, m.Arch), "drop --target-arch")
-			}
-			m.Arch = arch
-		}
+	}
+	arch := tableArch(t)
+	if m.Arch != "" && arch != "" && m.Arch != arch {
+		return fault.New(fault.Usage, fmt.Errorf("the root partition is one of %s, not of %s", arch, m.Arch), "drop --target-arch")
+	}
+	if m.Arch == "" {
+		m.Arch = arch
 	}
 	return nil
 }
@@ -195,7 +184,7 @@ func (m *Machine) readMBR(none error) error {
 		used = true
 	}
 	if !used || b[510] != 0x55 || b[511] != 0xAA {
-		return fault.New(fault.BadImage, fmt.Errorf("no raw disk: %w", none), "only raw disks are uploaded; imgbuild convert makes one of other formats")
+		return fault.New(fault.BadImage, fmt.Errorf("no disk that boots: %w", none), "")
 	}
 	m.BIOS = true
 	return nil

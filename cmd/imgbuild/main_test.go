@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"imgbuild/test/image"
+	"imgbuild/upload/aws"
 )
 
 func TestMain(m *testing.M) {
@@ -110,5 +113,34 @@ func TestInterrupted(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// Results of uploads, in the words that scripts for bootc-image-builder look for.
+func TestResults(t *testing.T) {
+	r := &results{
+		Artefacts: []artefact{{"ami", "image/disk.raw"}},
+		Uploads: []*aws.Result{{Provider: "aws", Account: "1", Region: "r", Name: "n", ImageID: "ami-1", SnapshotID: "snap-1",
+			Copies: []aws.Copy{{Region: "q", ImageID: "ami-2", SnapshotID: "snap-2"}}}},
+	}
+	for format, want := range map[string]string{
+		"text": "image/disk.raw\nAMI registered: ami-1\nSnapshot ID: snap-1\nAMI copied to q: ami-2\n",
+		"json": `{"artefacts":[{"type":"ami","path":"image/disk.raw"}],"uploads":[{"provider":"aws","account":"1","region":"r","name":"n","image_id":"ami-1","snapshot_id":"snap-1","copies":[{"region":"q","image_id":"ami-2","snapshot_id":"snap-2"}]}]}`,
+	} {
+		var out strings.Builder
+		if err := (&resultFlags{format: format}).print(&out, r); err != nil {
+			t.Fatal(err)
+		}
+		got := out.String()
+		if format == "json" {
+			var b bytes.Buffer
+			if err := json.Compact(&b, []byte(got)); err != nil {
+				t.Fatal(err)
+			}
+			got = strings.TrimSpace(b.String())
+		}
+		if got != want {
+			t.Errorf("%s: %s", format, got)
+		}
 	}
 }

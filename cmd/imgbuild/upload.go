@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"imgbuild/fault"
+	"imgbuild/formats/diskfile"
 	"imgbuild/oci"
 	"imgbuild/pipeline"
 )
@@ -18,13 +20,13 @@ func clouds() []string { return []string{"aws"} }
 func newUpload() *cobra.Command {
 	var f awsFlags
 	var out resultFlags
-	var to, arch, cache, mode string
+	var to, from, arch, cache, mode string
 	cmd := &cobra.Command{
 		Use:   "upload [flags] FILE",
-		Short: "Upload a raw disk to a cloud",
-		Long: `Upload a raw disk to a cloud, and make there what machines start from. Of a disk
-with a GPT the architecture and the boot mode are read from the types of its
-partitions.
+		Short: "Upload a disk to a cloud",
+		Long: `Upload the disk in FILE, in any format that convert reads, to a cloud, and make
+there what machines start from. Architecture and boot mode are read from the types of
+the partitions.
 
   imgbuild upload image/disk.raw --to aws --aws-region eu-central-1 --aws-ami-name os-1
 
@@ -64,7 +66,7 @@ shared files, single sign-on, instance role.`,
 			if err != nil {
 				return err
 			}
-			err = pipeline.UploadFile(cmd.Context(), args[0], arch, u, p)
+			err = pipeline.UploadFile(cmd.Context(), pipeline.DiskFile{Path: args[0], Format: from}, arch, os.TempDir(), u, p)
 			p.finish()
 			if err != nil {
 				return err
@@ -75,6 +77,7 @@ shared files, single sign-on, instance role.`,
 	s := cmd.Flags()
 	s.SortFlags = false
 	s.StringVar(&to, "to", "", "cloud to upload to: "+strings.Join(clouds(), ", "))
+	s.StringVar(&from, "from", "", "format of FILE, instead of what it looks like: "+strings.Join(diskfile.Formats(), ", "))
 	s.StringVar(&arch, "target-arch", "", "architecture of the system on the disk (default: what the partition table says)")
 	f.register(s)
 	out.register(s)

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
 
 	"imgbuild/content"
 	"imgbuild/disk"
@@ -457,5 +458,42 @@ func TestLinear(t *testing.T) {
 	a, b := sha256.Sum256([]byte("a")), sha256.Sum256([]byte("b"))
 	if got := linear(sums{7: b, 3: a}); got != "5aAf7hTg7VxIcU8iGA8lrYNltT+XefedxKPX6Tlj+Uo=" {
 		t.Error(got)
+	}
+}
+
+// Every action that an upload asks for is in the documentation's list.
+func TestPolicy(t *testing.T) {
+	text, err := os.ReadFile("../../docs/aws.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFront(t)
+	makeBucket(t, f, "images", home)
+	setUp := len(f.Log())
+	for _, bucket := range []string{"", "images"} {
+		opt := options(f)
+		opt.Name, opt.Bucket = "image "+bucket, bucket
+		opt.Share, opt.CopyTo, opt.DeprecateAt = []string{"210987654321"}, []string{"us-east-1"}, time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)
+		if _, err := upload(t, opt, smallDisk(t)); err != nil {
+			t.Fatal(err)
+		}
+		opt.Name += " again"
+		f.Break(moto.Fault{Action: "ec2:EnableImageDeprecation", When: real, Times: 1, Code: "UnauthorizedOperation", Status: 403})
+		if _, err := upload(t, opt, smallDisk(t)); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	asked := map[string]bool{}
+	for _, line := range f.Log()[setUp:] {
+		asked[strings.Fields(line)[1]] = true
+	}
+	delete(asked, "sts:GetCallerIdentity") // needs no permission
+	for name := range asked {
+		if service, op, _ := strings.Cut(name, ":"); !strings.Contains(string(text), "`"+action(&smithy.OperationError{ServiceID: service, OperationName: op}, "")+"`") {
+			t.Errorf("%s is not in docs/aws.md", name)
+		}
+	}
+	if len(asked) < 20 {
+		t.Errorf("asked %v", slices.Sorted(maps.Keys(asked)))
 	}
 }
