@@ -75,13 +75,19 @@ containers, KVM or loop devices, on any host, for any architecture.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		Version:       version(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asked, _ := cmd.Flags().GetBool("version"); asked {
+				fmt.Fprintln(cmd.OutOrStdout(), version())
+				return nil
+			}
+			return cmd.Help()
+		},
 	}
+	// Not cobra's Version: its template links text/template, see docs/dependencies.md.
+	root.Flags().Bool("version", false, "print the version")
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fault.New(fault.Usage, err, cmd.CommandPath()+" --help lists the flags")
 	})

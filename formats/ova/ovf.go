@@ -3,7 +3,6 @@ package ova
 import (
 	"fmt"
 	"strings"
-	"text/template"
 
 	"imgbuild/partition"
 )
@@ -60,19 +59,22 @@ func (m machine) VirtualBoxFirmware() string { return strings.ToUpper(m.Firmware
 // descriptor returns the OVF descriptor. Its length does not depend on FileSize
 // and Populated, which are known only behind it.
 func (m machine) descriptor() ([]byte, error) {
-	var b strings.Builder
-	if err := descriptorTemplate.Execute(&b, m); err != nil {
-		return nil, err
-	}
-	text := b.String()
+	text := strings.NewReplacer(
+		"{{.Disk}}", m.Disk, "{{.FileSize}}", fmt.Sprint(m.FileSize), "{{.Capacity}}", fmt.Sprint(m.Capacity), "{{.Populated}}", fmt.Sprint(m.Populated),
+		"{{.DiskID}}", m.DiskID.String(), "{{.MachineID}}", m.MachineID.String(), "{{.Name}}", m.Name,
+		"{{.Hardware}}", fmt.Sprint(m.Hardware), "{{.CPUs}}", fmt.Sprint(m.CPUs), "{{.Memory}}", fmt.Sprint(m.Memory),
+		"{{.SecureBoot}}", fmt.Sprint(m.SecureBoot), "{{.Firmware}}", m.Firmware.String(),
+		"{{.VirtualBoxFirmware}}", m.VirtualBoxFirmware(), "{{.VirtualBoxMAC}}", m.VirtualBoxMAC(),
+	).Replace(descriptorTemplate)
 	used := len(fmt.Sprint(m.FileSize)) + len(fmt.Sprint(m.Populated))
 	return []byte(text + strings.Repeat("\n", 2*sizeDigits-used)), nil
 }
 
 // descriptorTemplate is the descriptor of image-builder (stage org.osbuild.ovf),
 // which VMware and VirtualBox import. A network adapter is only in the part for
-// VirtualBox: in vSphere the network is chosen at the import.
-var descriptorTemplate = template.Must(template.New("ovf").Parse(`<?xml version="1.0" encoding="UTF-8"?>
+// VirtualBox: in vSphere the network is chosen at the import. It is filled in by
+// hand: text/template would keep every method of every library in the program.
+const descriptorTemplate = `<?xml version="1.0" encoding="UTF-8"?>
 <Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData" xmlns:vbox="http://www.virtualbox.org/ovf/machine" xmlns:vmw="http://www.vmware.com/schema/ovf" xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData">
   <References>
     <File ovf:href="{{.Disk}}" ovf:id="file1" ovf:size="{{.FileSize}}"/>
@@ -188,4 +190,4 @@ var descriptorTemplate = template.Must(template.New("ovf").Parse(`<?xml version=
     </vbox:Machine>
   </VirtualSystem>
 </Envelope>
-`))
+`

@@ -231,3 +231,15 @@ func makeBucket(t *testing.T, f *moto.Front, name string) {
 		t.Fatal(resp.Status)
 	}
 }
+
+// The program stays small while no part of it asks for methods by name: the AWS
+// SDK has thousands.
+func TestSize(t *testing.T) {
+	info, err := os.Stat(binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size := info.Size(); size > 32<<20 {
+		t.Errorf("%d MiB: go build -ldflags=-dumpdep ./cmd/imgbuild 2>&1 | grep ReflectMethod tells why", size>>20)
+	}
+}

@@ -100,6 +100,9 @@ const (
 	pollEvery = 5 * time.Second
 	// cleanTime bounds the removal of what a failed upload made.
 	cleanTime = 2 * time.Minute
+	// settleTime is how long an interrupted upload waits for the name of what is
+	// being made, so that it can be removed.
+	settleTime = 10 * time.Second
 )
 
 // Uploader makes AMIs by one set of options. It belongs to one account.

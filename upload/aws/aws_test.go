@@ -59,7 +59,7 @@ func newFront(t *testing.T) *moto.Front {
 // options are the least that an upload needs, with times that suit a test.
 func options(f *moto.Front) Options {
 	return Options{Name: "test image", Region: home, Endpoint: f.URL,
-		tuning: tuning{answerTime: 10 * time.Second, backoff: 20 * time.Millisecond, poll: 10 * time.Millisecond}}
+		tuning: tuning{answerTime: time.Minute, backoff: 20 * time.Millisecond, poll: 10 * time.Millisecond}}
 }
 
 // messages is a Progress that keeps what it is told.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -65,6 +66,19 @@ func (r *run) cleanUp(ctx context.Context, cause error) error {
 		hint = strings.TrimPrefix(hint+"; --aws-resume "+r.snapshot+" goes on with it", "; ")
 	}
 	return fault.New(class, cause, hint)
+}
+
+// settle returns a context for a request that makes something: when ctx ends, the
+// answer, which names it, is still waited for for a while.
+func settle(ctx context.Context) (context.Context, context.CancelFunc) {
+	settled, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(settleTime, func() { cancel(ctx.Err()) })
+	})
+	return settled, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // newToken returns a token of the SDK's own for a request that may be sent again.

@@ -80,7 +80,9 @@ func (r *run) startSnapshot(ctx context.Context) error {
 	if in.ClientToken, err = r.newToken(); err != nil {
 		return err
 	}
-	out, err := r.ebs.StartSnapshot(ctx, in)
+	making, done := settle(ctx)
+	defer done()
+	out, err := r.ebs.StartSnapshot(making, in)
 	if lost(err) {
 		// There may be a snapshot whose name did not arrive. The same token asks
 		// for it once more, and makes none where there is one.

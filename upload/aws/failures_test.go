@@ -108,7 +108,7 @@ func TestFailures(t *testing.T) {
 			f.Break(moto.Fault{Action: "ebs:PutSnapshotBlock", Cut: true})
 		}, []string{"of snap-", "the connection was cut (after 3 attempts)", "check the network"}, false},
 		{"no answer", func(t *testing.T, f *moto.Front, o *Options) {
-			o.tuning.answerTime = 100 * time.Millisecond
+			o.tuning.answerTime = 3 * time.Second
 			f.Break(moto.Fault{Action: "ebs:PutSnapshotBlock", Delay: time.Minute})
 		}, []string{"timeout awaiting response headers (after 3 attempts)", "check the network"}, false},
 		{"snapshot whose start is never heard of", func(t *testing.T, f *moto.Front, o *Options) {

@@ -77,14 +77,16 @@ func (u *Uploader) registration(snapshot, arch string, mode BootMode) *ec2.Regis
 // lost is looked for by its name and snapshot.
 func (r *run) register(ctx context.Context) (string, error) {
 	r.progress.Stage("register "+r.opt.Name, 0)
-	out, err := r.ec2.RegisterImage(ctx, r.registration(r.snapshot, r.disk.Arch, r.mode))
+	making, done := settle(ctx)
+	defer done()
+	out, err := r.ec2.RegisterImage(making, r.registration(r.snapshot, r.disk.Arch, r.mode))
 	id := ""
 	switch {
 	case err == nil:
 		id = aws.ToString(out.ImageId)
 	case isCode(err, codeNameTaken):
 		// By ourselves, in an attempt before the last?
-		if found, err2 := r.findImage(ctx, r.ec2, r.snapshot); err2 == nil && found != "" {
+		if found, err2 := r.findImage(making, r.ec2, r.snapshot); err2 == nil && found != "" {
 			id, err = found, nil
 		}
 	case lost(err):
@@ -188,7 +190,9 @@ func (r *run) copyTo(ctx context.Context, region, id string) (string, error) {
 	if in.ClientToken, err = r.newToken(); err != nil {
 		return "", err
 	}
-	out, err := client.CopyImage(ctx, in)
+	making, done := settle(ctx)
+	defer done()
+	out, err := client.CopyImage(making, in)
 	if lost(err) {
 		r.onFailure("perhaps the AMI "+r.opt.Name+" in "+region, func(ctx context.Context) error {
 			out, err := client.CopyImage(ctx, in)

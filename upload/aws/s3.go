@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -61,7 +62,9 @@ func (r *run) putObject(ctx context.Context, key string) error {
 	size := r.disk.Image.Size()
 	part := partSizeOf(size)
 	what := fmt.Sprintf("s3://%s/%s", r.opt.Bucket, key)
-	up, err := r.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &r.opt.Bucket, Key: &key, ContentType: aws.String("application/octet-stream")})
+	making, made := settle(ctx)
+	defer made()
+	up, err := r.s3.CreateMultipartUpload(making, &s3.CreateMultipartUploadInput{Bucket: &r.opt.Bucket, Key: &key, ContentType: aws.String("application/octet-stream")})
 	if lost(err) {
 		r.onFailure("perhaps the parts of "+what, func(ctx context.Context) error { return r.abortUploads(ctx, key) })
 	}
@@ -73,9 +76,17 @@ func (r *run) putObject(ctx context.Context, key string) error {
 		if done {
 			return nil
 		}
-		_, err := r.s3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &r.opt.Bucket, Key: &key, UploadId: up.UploadId})
-		return ignore(err, "NoSuchUpload")
+		return r.abortUpload(ctx, key, up.UploadId)
 	})
+	if a, ok := retry.GetAttemptResults(up.ResultMetadata); ok && len(a.Results) > 1 {
+		// Each attempt may have begun an upload, and only one is named.
+		r.onFailure("perhaps the parts of "+what, func(ctx context.Context) error { return r.abortUploads(ctx, key) })
+		defer func() {
+			if done {
+				_ = r.abortUploads(ctx, key)
+			}
+		}()
+	}
 	// The object is there as soon as the last request has arrived, whether or not
 	// the answer comes.
 	r.onFailure(what, func(ctx context.Context) error { return r.deleteObject(ctx, key) })
@@ -120,18 +131,22 @@ func (r *run) putObject(ctx context.Context, key string) error {
 }
 
 // abortUploads gives up all uploads of an object.
-func (r *run) abortUploads(ctx context.Context, key string) error {
-	out, err := r.s3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &r.opt.Bucket, Prefix: &key})
+func (u *Uploader) abortUploads(ctx context.Context, key string) error {
+	out, err := u.s3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &u.opt.Bucket, Prefix: &key})
 	if err != nil {
 		return err
 	}
 	for _, up := range out.Uploads {
-		_, err := r.s3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &r.opt.Bucket, Key: &key, UploadId: up.UploadId})
-		if err = ignore(err, "NoSuchUpload"); err != nil {
+		if err := u.abortUpload(ctx, key, up.UploadId); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (u *Uploader) abortUpload(ctx context.Context, key string, id *string) error {
+	_, err := u.s3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &u.opt.Bucket, Key: &key, UploadId: id})
+	return ignore(err, "NoSuchUpload")
 }
 
 // partSizeOf returns the size of the parts of an object.
@@ -158,7 +173,9 @@ func (r *run) startImport(ctx context.Context, key string) (task string, err err
 	if in.ClientToken, err = r.newToken(); err != nil {
 		return "", err
 	}
-	out, err := r.ec2.ImportSnapshot(ctx, in)
+	making, done := settle(ctx)
+	defer done()
+	out, err := r.ec2.ImportSnapshot(making, in)
 	switch {
 	case lost(err):
 		r.onFailure("an import task of "+key, func(ctx context.Context) error {
@@ -292,11 +309,20 @@ func (u *Uploader) checkBucket(ctx context.Context) error {
 		return u.explain(what, err)
 	}
 	// S3 has no dry runs; an upload that is given up at once leaves nothing.
-	key := "imgbuild-check"
-	up, err := u.s3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &u.opt.Bucket, Key: &key})
+	token, err := u.newToken()
+	if err != nil {
+		return err
+	}
+	key := "imgbuild-check-" + *token
+	making, done := settle(ctx)
+	defer done()
+	up, err := u.s3.CreateMultipartUpload(making, &s3.CreateMultipartUploadInput{Bucket: &u.opt.Bucket, Key: &key})
+	if lost(err) {
+		// Nobody will pay for an upload without parts.
+		_ = u.abortUploads(making, key)
+	}
 	if err != nil {
 		return u.explain(what, err)
 	}
-	_, err = u.s3.AbortMultipartUpload(context.WithoutCancel(ctx), &s3.AbortMultipartUploadInput{Bucket: &u.opt.Bucket, Key: &key, UploadId: up.UploadId})
-	return u.explain(what, err)
+	return u.explain(what, u.abortUpload(making, key, up.UploadId))
 }

@@ -136,7 +136,7 @@ func TestS3Retries(t *testing.T) {
 	f.Break(moto.Fault{Action: "s3:UploadPart", Times: 2, Code: "SlowDown", Status: 503, Text: "Please reduce your request rate."})
 	f.Break(moto.Fault{Action: "s3:UploadPart", Times: 2, Cut: true})
 	f.Break(moto.Fault{Action: "s3:UploadPart", Times: 1, Cut: true, After: true})
-	f.Break(moto.Fault{Action: "s3:CreateMultipartUpload", Times: 1, Code: "InternalError", Status: 500})
+	f.Break(moto.Fault{Action: "s3:CreateMultipartUpload", When: func(r moto.Request) bool { return !strings.Contains(r.Path, "imgbuild-check") }, Times: 2, Cut: true, After: true})
 	f.Break(moto.Fault{Action: "ec2:ImportSnapshot", Times: 1, When: func(r moto.Request) bool { return !r.DryRun }, Cut: true, After: true})
 	f.Break(moto.Fault{Action: "ec2:DescribeImportSnapshotTasks", Times: 2, Code: "RequestLimitExceeded", Status: 503, Text: "Request limit exceeded."})
 	d := partDisk(t)
