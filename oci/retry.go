@@ -41,7 +41,9 @@ func (t *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 			if said || resp.StatusCode == http.StatusTooManyRequests {
 				most = busyAttempts
 			}
-			wait = max(wait, after)
+			if said {
+				wait = max(firstDelay, after)
+			}
 		}
 		if !again || attempt >= most || wait > maxRetryAfter || req.Body != nil && req.GetBody == nil {
 			return resp, err

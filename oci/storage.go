@@ -79,11 +79,14 @@ func openStore(ref Reference, opt Options) (*storage.Store, error) {
 		}
 	} else {
 		config, err = storage.Locate(storage.Env{Getenv: opt.Getenv, Home: opt.Home, UID: storeUID(opt), Root: opt.root})
-		if err != nil {
+		if err != nil && !errors.Is(err, storage.ErrNoStore) {
 			return nil, fault.New(fault.Config, fmt.Errorf("storage.conf: %w", err), "")
 		}
 	}
-	store, err := storage.Open(config)
+	var store *storage.Store
+	if err == nil {
+		store, err = storage.Open(config)
+	}
 	switch {
 	case errors.Is(err, storage.ErrNoStore):
 		return nil, fault.New(fault.NotFound, fmt.Errorf("local store: %w", err), "a store elsewhere is named as in containers-storage:[/var/lib/containers/storage]NAME")

@@ -280,8 +280,9 @@ func TestNoLeak(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
-	leaked := ""
+	leaked, followed := "", false
 	thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		followed = true
 		dump := fmt.Sprint(r.Header, r.URL)
 		if strings.Contains(dump, secret) || strings.Contains(dump, password) || strings.Contains(dump, "Authorization") {
 			leaked = dump
@@ -320,6 +321,9 @@ func TestNoLeak(t *testing.T) {
 	r := run(t, command(t, "inspect", "--deep", "--no-cache", "--target-arch", "amd64", "--authfile", auth(t, host, password), host+"/os:1"))
 	if strings.Contains(r.stderr, "registry ") {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+	if !followed {
+		t.Errorf("the redirect was not followed: exit %d: %s", r.code, r.stderr)
 	}
 	if leaked != "" {
 		t.Errorf("the other host got %s", leaked)

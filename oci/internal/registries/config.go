@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	bounded "imgbuild/toml"
 )
 
 // maxFile is the most that is read of a file, in bytes.
@@ -181,15 +183,13 @@ func (c *Config) merge(text []byte, origin string, dropIn bool) error {
 }
 
 func parse(text []byte) (*file, error) {
-	f := &file{}
-	if _, err := toml.Decode(string(text), f); err != nil {
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
-			return nil, fmt.Errorf("line %d: %s", pe.Position.Line, pe.Message)
-		}
+	// The first keeps the parser's memory bounded.
+	if _, err := bounded.Decode(string(text)); err != nil {
 		return nil, err
 	}
-	return f, nil
+	f := &file{}
+	_, err := toml.Decode(string(text), f)
+	return f, err
 }
 
 func (f *file) hasV1() bool {

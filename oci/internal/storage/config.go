@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	bounded "imgbuild/toml"
 )
 
 // maxConfig is the most that is read of a storage.conf, in bytes.
@@ -55,15 +57,13 @@ type configFile struct {
 }
 
 func parseConfig(text []byte) (*configFile, error) {
-	f := &configFile{}
-	if _, err := toml.Decode(string(text), f); err != nil {
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
-			return nil, fmt.Errorf("line %d: %s", pe.Position.Line, pe.Message)
-		}
+	// The first keeps the parser's memory bounded.
+	if _, err := bounded.Decode(string(text)); err != nil {
 		return nil, err
 	}
-	return f, nil
+	f := &configFile{}
+	_, err := toml.Decode(string(text), f)
+	return f, err
 }
 
 func readConfig(path string) (*configFile, error) {
@@ -169,7 +169,7 @@ func defaultRoot(env Env) (string, error) {
 		return filepath.Join(dir, "containers", "storage"), nil
 	}
 	if env.Home == "" {
-		return "", errors.New("there is no home directory to look in")
+		return "", fmt.Errorf("%w: nor a home directory to look in", ErrNoStore)
 	}
 	return filepath.Join(env.Home, ".local", "share", "containers", "storage"), nil
 }
