@@ -338,3 +338,48 @@ func TestLayoutRefusedForImage(t *testing.T) {
 		})
 	}
 }
+
+// The home of a user is on the partition of /home, with its owner and label.
+func TestHomeOfItsOwn(t *testing.T) {
+	ref := "oci:" + need(t, "IMGBUILD_SAMPLE_FEDORALIKE", "../../.cache/sample-fedoralike", "make samples")
+	layout := writeFile(t, "home.yaml", yamlHead+yamlESP+
+		"    - {size: 20 MiB, payload_type: filesystem, payload: {type: ext4, mountpoint: /home, label: home}}\n"+yamlRoot)
+	config := writeFile(t, "c.toml", "[[customizations.user]]\nname='admin'\nuid=1234\nkey='ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBsM1Vt3ZqV9mVZ0t0y3Ck3f9kq1u3b0fKq1m8XbX1Yz admin@example.com'\n")
+	args := []string{"--type", "raw", "--no-cache", "--size", "min", "--config", config}
+	dir, _ := build(t, append(args, "--layout", layout, ref)...)
+	p := checkDisk(t, dir)
+	home := cut(t, filepath.Join(dir, "image/disk.raw"), p.at(t, "/var/home"))
+	if out := check(t, "debugfs", "e2fsprogs", "-R", "stat /admin/.ssh/authorized_keys", home); !strings.Contains(out, "User:  1234") || !strings.Contains(out, "Mode:  0600") {
+		t.Errorf("authorized_keys: %s", out)
+	}
+	for name, label := range map[string]string{"/": "home_root_t", "/admin": "user_home_dir_t", "/admin/.ssh": "ssh_home_t", "/lost+found": "lost_found_t"} {
+		if out := check(t, "debugfs", "e2fsprogs", "-R", "ea_list "+name, home); !strings.Contains(out, ":"+label+":") {
+			t.Errorf("%s: %s, want %s", name, out, label)
+		}
+	}
+	if got := listOf(t, cut(t, filepath.Join(dir, "image/disk.raw"), p.at(t, "/")), "/ostree/deploy/default/var/home"); len(got) > 0 {
+		t.Errorf("/var/home on root has %q", got)
+	}
+
+	// Another layout is another disk.
+	other := writeFile(t, "other.yaml", yamlHead+yamlESP+yamlRoot)
+	again, _ := build(t, append(args, "--layout", other, ref)...)
+	if q := readPlan(t, again); q.Disk.ID == p.Disk.ID || q.at(t, "/").UUID == p.at(t, "/").UUID {
+		t.Errorf("two layouts have the same identifiers: %s, %s", q.Disk.ID, q.at(t, "/").UUID)
+	}
+}
+
+// An image whose initramfs finds root by the type of its partition is told where
+// root is when the partition has another type.
+func TestDiscoverableRoot(t *testing.T) {
+	s := partitioned()
+	s.File(0, "usr/lib/bootc/install/00.toml", "[install]\ndiscoverable-partitions = true\n")
+	ref := writeImage(t, s)
+	for typ, want := range map[string]bool{"4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709": false, "0FC63DAF-8483-4772-8E79-3D69D8477DE4": true} {
+		layout := writeFile(t, "l.yaml", yamlHead+yamlESP+strings.Replace(yamlRoot, "{payload_type", "{type: "+typ+", payload_type", 1))
+		r := run(t, command(t, "plan", "--no-cache", "--layout", layout, ref))
+		if r.code != 0 || strings.Contains(r.stdout, `"root=UUID=`) != want {
+			t.Errorf("%s: exit %d\n%s\n%s", typ, r.code, r.stdout, r.stderr)
+		}
+	}
+}
