@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -27,7 +28,13 @@ func TestLocalStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		// The driver overlay leaves its directory mounted on itself.
+		_ = syscall.Unmount(filepath.Join(dir, "overlay/overlay"), syscall.MNT_DETACH)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	at := func(name string) string { return filepath.Join(dir, name) }
 	// Podman makes a name of the path, which not every path is fit for.
 	layout := at("image")
