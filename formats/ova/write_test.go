@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -82,7 +83,7 @@ func checkAppliance(t *testing.T, file, name string, img *disk.Image) string {
 	}
 
 	ovf := filepath.Join(dir, name+".ovf")
-	disktest.Tool(t, "xmllint", "--nonet", "--noout", ovf)
+	checkSchema(t, ovf)
 	checkSizes(t, ovf, vmdk, img)
 	info, err := os.Stat(file)
 	if err != nil {
@@ -92,6 +93,37 @@ func checkAppliance(t *testing.T, file, name string, img *disk.Image) string {
 		t.Errorf("archive of %d bytes", info.Size())
 	}
 	return dir
+}
+
+// schema is DMTF's of descriptors, see the README beside it.
+const schema = "testdata/schema/vbox.xsd"
+
+// checkSchema lets xmllint check a descriptor against the schema.
+func checkSchema(t *testing.T, ovf string) {
+	t.Helper()
+	disktest.Tool(t, "xmllint", "--nonet", "--noout", "--schema", schema, ovf)
+}
+
+// TestSchema checks that the schema finds what is wrong.
+func TestSchema(t *testing.T) {
+	good, err := os.ReadFile("testdata/default.ovf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string][2]string{
+		"order":     {"rasd:AllocationUnits", "rasd:Zone"},
+		"attribute": {`ovf:href="image.vmdk"`, ""},
+		"value":     {"<rasd:ResourceType>17<", "<rasd:ResourceType>disk<"},
+		"section":   {"NetworkSection", "NetworkPart"},
+	} {
+		bad := filepath.Join(t.TempDir(), "bad.ovf")
+		if err := os.WriteFile(bad, bytes.ReplaceAll(good, []byte(change[0]), []byte(change[1])), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("xmllint", "--nonet", "--noout", "--schema", schema, bad).CombinedOutput(); err == nil {
+			t.Errorf("%s: no error: %s", name, out)
+		}
+	}
 }
 
 // envelope is what of a descriptor depends on the disk.
@@ -159,8 +191,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// TestDescriptor compares descriptors with golden files. These were checked once
-// against the schema of DMTF, DSP8023 1.1, with vbox:Machine as a section.
+// TestDescriptor compares descriptors with golden files.
 func TestDescriptor(t *testing.T) {
 	img := disktest.Image(t, 10<<30, disktest.At(5000, disktest.Text(100000)))
 	for name, opt := range map[string]Options{
@@ -178,7 +209,7 @@ func TestDescriptor(t *testing.T) {
 				stem = "image"
 			}
 			ovf := filepath.Join(unpack(t, f.Name(), stem), stem+".ovf")
-			disktest.Tool(t, "xmllint", "--nonet", "--noout", ovf)
+			checkSchema(t, ovf)
 			got, err := os.ReadFile(ovf)
 			if err != nil {
 				t.Fatal(err)

@@ -30,7 +30,8 @@ func pulled(t *testing.T, from string, args ...string) string {
 	if err := json.Unmarshal(text, &manifest); err != nil || len(manifest.Layers) != 1 {
 		t.Fatalf("%v: %s", err, text)
 	}
-	check(t, "tar", "tar", "-C", disk, "-xf", filepath.Join(dir, strings.TrimPrefix(manifest.Layers[0].Digest, "sha256:")))
+	// Not the directory, which nobody may write to: it could not be removed.
+	check(t, "tar", "tar", "-C", disk, "-xf", filepath.Join(dir, strings.TrimPrefix(manifest.Layers[0].Digest, "sha256:")), "disk/disk.qcow2")
 	return filepath.Join(disk, "disk/disk.qcow2")
 }
 
