@@ -141,11 +141,12 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 	return r, b.upload(ctx, o, r, p)
 }
 
-// deltas turns a count of bytes done into steps of progress.
-func deltas(p Progress) func(done int64) {
+// deltas turns a count of bytes done into steps of progress, of so many files at
+// once.
+func deltas(p Progress, files int) func(done int64) {
 	last := int64(0)
 	return func(done int64) {
-		p.Advance(done - last)
+		p.Advance((done - last) * int64(files))
 		last = done
 	}
 }

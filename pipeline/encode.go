@@ -12,6 +12,7 @@ import (
 	"imgbuild/formats/bmap"
 	"imgbuild/formats/compressed"
 	"imgbuild/formats/containerdisk"
+	"imgbuild/formats/deflate"
 	"imgbuild/formats/gce"
 	"imgbuild/formats/ova"
 	"imgbuild/formats/qcow2"
@@ -42,14 +43,33 @@ func (e *emission) write(ctx context.Context, files *artefacts, p Progress) erro
 		total += n
 	}
 	p.Stage("write "+joinTypes(e.types), total*int64(len(e.types)))
-	g, gctx := errgroup.WithContext(ctx)
+	path := func(t Type) string { return filepath.Join(e.output, e.formats.path(t)) }
+	var pieces []deflate.Format
+	var others []int
 	for i, t := range e.types {
+		f, err := e.ofPieces(t, files.files[i])
+		if err != nil {
+			stopAll(pieces)
+			return fmt.Errorf("%s: %w", path(t), outputError(err))
+		}
+		if f == nil {
+			others = append(others, i)
+		} else {
+			pieces = append(pieces, &named{f, path(t)})
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for _, i := range others {
 		g.Go(func() error {
-			if err := e.encode(gctx, t, files.files[i], p); err != nil {
-				return fmt.Errorf("%s: %w", filepath.Join(e.output, e.formats.path(t)), outputError(err))
+			if err := e.encode(gctx, e.types[i], files.files[i], p); err != nil {
+				return fmt.Errorf("%s: %w", path(e.types[i]), outputError(err))
 			}
 			return nil
 		})
+	}
+	if len(pieces) > 0 {
+		progress := deltas(p, len(pieces))
+		g.Go(func() error { return deflate.Write(gctx, e.image, pieces, progress) })
 	}
 	if files.bmap != nil {
 		g.Go(func() error { return bmap.Write(gctx, e.image, files.bmap.file, bmap.Options{}) })
@@ -57,9 +77,90 @@ func (e *emission) write(ctx context.Context, files *artefacts, p Progress) erro
 	return g.Wait()
 }
 
+// ofPieces returns what writes the artefact of a type from pieces that are
+// compressed once for all types, or nil when it is not made of such.
+func (e *emission) ofPieces(t Type, a *artefact) (deflate.Format, error) {
+	uuid := e.id.guid("image " + string(t))
+	f := e.formats
+	size := e.image.Size()
+	switch {
+	case (t == Raw || t == AMI) && f.Compress != nil && *f.Compress == Compress{Compression: compressed.Gzip}:
+		return compressed.NewGzipWriter(a.file, nil, size, 0)
+	case t == QCOW2 && f.QCOW2.Compression == qcow2.Zlib:
+		return qcow2.NewWriter(size, a.file, f.QCOW2)
+	case t == ContainerDisk && f.QCOW2.Compression == qcow2.Zlib:
+		w, err := e.newContainer(a)
+		if err != nil {
+			return nil, err
+		}
+		return &containerWriter{w, e}, nil
+	case t == VMDK:
+		return vmdk.NewWriter(size, a.file, vmdk.Options{UUID: uuid})
+	case t == GCE:
+		return gce.NewWriter(size, a.file, gce.Options{Time: e.time})
+	case t == OVA:
+		opt := f.OVA
+		opt.UUID, opt.Time = uuid, e.time
+		return ova.NewWriter(size, a.file, opt)
+	}
+	return nil, nil
+}
+
+// named says in errors which file they are about.
+type named struct {
+	deflate.Format
+	path string
+}
+
+func (n *named) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", n.path, outputError(err))
+}
+
+// Add implements deflate.Format.
+func (n *named) Add(ctx context.Context, p *deflate.Piece) error {
+	return n.wrap(n.Format.Add(ctx, p))
+}
+
+// Finish implements deflate.Format.
+func (n *named) Finish(ctx context.Context) error { return n.wrap(n.Format.Finish(ctx)) }
+
+func stopAll(list []deflate.Format) {
+	for _, f := range list {
+		f.Stop()
+	}
+}
+
+func (e *emission) containerOptions() containerdisk.Options {
+	q := e.formats.QCOW2
+	return containerdisk.Options{Arch: e.arch, Compression: q.Compression, Level: q.Level, Time: e.time}
+}
+
+func (e *emission) newContainer(a *artefact) (*containerdisk.Writer, error) {
+	if e.formats.ContainerLayout {
+		return containerdisk.NewLayout(e.image.Size(), a.temp, e.containerOptions())
+	}
+	return containerdisk.NewArchive(e.image.Size(), a.file, e.containerOptions())
+}
+
+// containerWriter keeps what it wrote, to be pushed.
+type containerWriter struct {
+	*containerdisk.Writer
+	e *emission
+}
+
+// Finish implements deflate.Format.
+func (w *containerWriter) Finish(ctx context.Context) error {
+	err := w.Writer.Finish(ctx)
+	w.e.container = w.Writer.Image()
+	return err
+}
+
 // encode writes one artefact under its temporary name.
 func (e *emission) encode(ctx context.Context, t Type, a *artefact, p Progress) (err error) {
-	progress := deltas(p)
+	progress := deltas(p, 1)
 	uuid := e.id.guid("image " + string(t))
 	f := e.formats
 	switch t {
@@ -72,22 +173,15 @@ func (e *emission) encode(ctx context.Context, t Type, a *artefact, p Progress) 
 		opt := f.QCOW2
 		opt.Progress = progress
 		return qcow2.Write(ctx, e.image, a.file, opt)
-	case VMDK:
-		return vmdk.Write(ctx, e.image, a.file, vmdk.Options{UUID: uuid, Progress: progress})
 	case VHD:
 		return vhd.Write(ctx, e.image, a.file, vhd.Options{Subformat: f.VHD, UUID: uuid, Time: e.time, Progress: progress})
 	case VHDX:
 		return vhdx.Write(ctx, e.image, a.file, vhdx.Options{UUID: uuid, Progress: progress})
 	case VDI:
 		return vdi.Write(ctx, e.image, a.file, vdi.Options{UUID: uuid, Progress: progress})
-	case GCE:
-		return gce.Write(ctx, e.image, a.file, gce.Options{Time: e.time, Progress: progress})
-	case OVA:
-		opt := f.OVA
-		opt.UUID, opt.Time, opt.Progress = uuid, e.time, progress
-		return ova.Write(ctx, e.image, a.file, opt)
 	case ContainerDisk:
-		opt := containerdisk.Options{Arch: e.arch, Compression: f.QCOW2.Compression, Level: f.QCOW2.Level, Time: e.time, Progress: progress}
+		opt := e.containerOptions()
+		opt.Progress = progress
 		if f.ContainerLayout {
 			e.container, err = containerdisk.WriteLayout(ctx, e.image, a.temp, opt)
 		} else {

@@ -122,5 +122,5 @@ func newContainer(c Compression) container {
 	case Zstd:
 		return &zstdContainer{}
 	}
-	return newGzipContainer()
+	return &gzipContainer{}
 }

@@ -5,7 +5,8 @@
 // RFC 8878 for zstd. The disk is cut into units of a fixed size, which are
 // compressed on all cores, each on its own:
 //
-//	gzip  one member, with a flush point behind each unit
+//	gzip  one member, with a flush point behind each unit; without a level,
+//	      these are the pieces of package deflate
 //	xz    one stream, each unit a block with its sizes, as xz -T writes it
 //	zstd  each unit a frame with its size and checksum, as pzstd writes it
 //
@@ -19,6 +20,7 @@ import (
 	"os"
 
 	"imgbuild/disk"
+	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
 )
 
@@ -30,7 +32,7 @@ type Options struct {
 	Level int
 	// Progress is called now and then, from one goroutine at a time, with the
 	// number of bytes done of all that img.Data yields in units of
-	// [Compression.Unit]. It may be nil.
+	// [Compression.Unit], or of 64 KiB for gzip without a level. It may be nil.
 	Progress func(done int64)
 }
 
@@ -46,6 +48,13 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 	}
 	if err := checkLevel(opt.Compression, opt.Level); err != nil {
 		return err
+	}
+	if opt.Compression == Gzip && opt.Level == 0 {
+		w, err := NewGzipWriter(f, nil, img.Size(), 0)
+		if err != nil {
+			return err
+		}
+		return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
 	}
 	out := output.NewFile(f)
 	defer out.Stop()

@@ -17,6 +17,7 @@ import (
 	"imgbuild/content"
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/formats/deflate"
 	"imgbuild/formats/output/disktest"
 )
 
@@ -157,7 +158,7 @@ func TestLevels(t *testing.T) {
 		}
 		sizes[s] = info.Size()
 	}
-	if sizes["gzip"] != sizes["gzip:5"] || sizes["zstd"] != sizes["zstd:3"] || sizes["gzip:1"] <= sizes["gzip:9"] || sizes["zstd:1"] <= sizes["zstd:22"] {
+	if sizes["gzip"] < sizes["gzip:9"] || sizes["zstd"] != sizes["zstd:3"] || sizes["gzip:1"] <= sizes["gzip:9"] || sizes["zstd:1"] <= sizes["zstd:22"] {
 		t.Errorf("sizes %v", sizes)
 	}
 }
@@ -206,7 +207,7 @@ func TestCRC(t *testing.T) {
 		}
 	}
 	// The CRC of 3 GiB of zeros is from zlib.
-	g := newGzipContainer()
+	g := &gzipContainer{}
 	zeros := unit{size: Gzip.Unit(), crc: crc32.ChecksumIEEE(make([]byte, Gzip.Unit()))}
 	for range 3 << 30 / Gzip.Unit() {
 		g.add(&zeros)
@@ -245,7 +246,12 @@ func TestContract(t *testing.T) {
 			if c != XZ {
 				disktest.CheckDeterminism(t, encoderOf(c, 0))
 			}
-			disktest.CheckProgress(t, encoderOf(c, 0), c.Unit())
+			if c == Gzip {
+				disktest.CheckProgress(t, encoderOf(c, 0), deflate.Size)
+				disktest.CheckProgress(t, encoderOf(c, 1), c.Unit())
+			} else {
+				disktest.CheckProgress(t, encoderOf(c, 0), c.Unit())
+			}
 			disktest.CheckErrors(t, encoderOf(c, 0))
 			disktest.CheckCancel(t, encoderOf(c, 0), func(f *os.File) bool { return exec.Command(c.String(), "-tq", f.Name()).Run() == nil })
 		})

@@ -20,6 +20,7 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
 	"imgbuild/formats/qcow2"
 )
@@ -79,15 +80,162 @@ func BlobPath(digest string) string { return "blobs/sha256/" + digest[len("sha25
 // An error of the file carries a class of package fault; f is then in no
 // defined state, and an empty archive.
 func WriteArchive(ctx context.Context, img *disk.Image, f *os.File, opt Options) (*Image, error) {
-	if err := opt.check(); err != nil {
-		return nil, err
-	}
-	image, err := writeLayer(ctx, img, f, ArchiveOffset, opt)
+	w, err := NewArchive(img.Size(), f, opt)
 	if err != nil {
 		return nil, err
 	}
+	return w.write(ctx, img)
+}
+
+// WriteLayout writes img as an image layout to dir, an empty directory, and makes
+// its files durable. The bytes are those of WriteArchive.
+//
+// An error of a file carries a class of package fault; dir is then in no defined
+// state, and has no index.
+func WriteLayout(ctx context.Context, img *disk.Image, dir string, opt Options) (*Image, error) {
+	w, err := NewLayout(img.Size(), dir, opt)
+	if err != nil {
+		return nil, err
+	}
+	return w.write(ctx, img)
+}
+
+// Writer writes an image. With compression Zlib, that can be from pieces that
+// other formats are made of, too.
+type Writer struct {
+	opt   Options
+	f     *os.File
+	base  int64 // where in f the layer begins
+	out   *output.File
+	disk  *qcow2.Writer // with Zlib, else nil
+	dir   string        // of a layout, else ""
+	image *Image        // once it is finished
+}
+
+var _ deflate.Format = (*Writer)(nil)
+
+// NewArchive returns the Writer of a disk of size bytes, which writes what
+// [WriteArchive] does.
+func NewArchive(size int64, f *os.File, opt Options) (*Writer, error) {
+	return newWriter(size, &Writer{opt: opt, f: f, base: ArchiveOffset})
+}
+
+// NewLayout returns the Writer of a disk of size bytes, which writes what
+// [WriteLayout] does.
+func NewLayout(size int64, dir string, opt Options) (*Writer, error) {
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	blobs := filepath.Join(dir, "blobs", "sha256")
+	if err := os.MkdirAll(blobs, 0o777); err != nil {
+		return nil, fault.OfWrite(err)
+	}
+	f, err := os.OpenFile(filepath.Join(blobs, ".layer.part"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, fault.OfWrite(err)
+	}
+	w, err := newWriter(size, &Writer{opt: opt, f: f, dir: dir})
+	if err != nil {
+		f.Close()
+	}
+	return w, err
+}
+
+func newWriter(size int64, w *Writer) (_ *Writer, err error) {
+	if err := w.opt.check(); err != nil {
+		return nil, err
+	}
+	w.out = output.NewFileAt(w.f, w.base+sizeHeads)
+	if w.opt.Compression == qcow2.Zlib {
+		if w.disk, err = qcow2.NewWriterTo(size, w.out, qcow2.Options{}); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// write writes all of the image.
+func (w *Writer) write(ctx context.Context, img *disk.Image) (*Image, error) {
+	if w.disk != nil {
+		err := deflate.Write(ctx, img, []deflate.Format{w}, w.opt.Progress)
+		return w.image, err
+	}
+	defer w.Stop()
+	n, err := qcow2.WriteTo(ctx, img, w.out, qcow2.Options{Compression: w.opt.Compression, Level: w.opt.Level, Progress: w.opt.Progress})
+	if err != nil {
+		return nil, err
+	}
+	err = w.finish(ctx, n)
+	return w.image, err
+}
+
+// Want implements deflate.Format.
+func (*Writer) Want() deflate.Want { return deflate.Want{} }
+
+// Add implements deflate.Format.
+func (w *Writer) Add(ctx context.Context, p *deflate.Piece) error { return w.disk.Add(ctx, p) }
+
+// Finish implements deflate.Format.
+func (w *Writer) Finish(ctx context.Context) error {
+	if err := w.disk.Finish(ctx); err != nil {
+		return err
+	}
+	return w.finish(ctx, w.disk.Size())
+}
+
+// Stop implements deflate.Format.
+func (w *Writer) Stop() {
+	w.out.Stop()
+	if w.dir != "" {
+		w.f.Close()
+	}
+}
+
+// Image returns the image that was written.
+func (w *Writer) Image() *Image { return w.image }
+
+// finish writes what is around the disk, whose image has n bytes.
+func (w *Writer) finish(ctx context.Context, n int64) error {
+	layer, err := w.finishLayer(ctx, n)
+	if err != nil {
+		return err
+	}
+	image := describe(layer, w.opt)
+	finish := w.finishArchive
+	if w.dir != "" {
+		finish = w.finishLayout
+	}
+	if err := finish(image); err != nil {
+		return err
+	}
+	w.image = image
+	return nil
+}
+
+// finishLayer writes what the layer has around the disk, and returns its digest.
+func (w *Writer) finishLayer(ctx context.Context, n int64) (Blob, error) {
+	modified := w.opt.Time.Unix()
+	dir := output.TarHeader{Name: dirName, Modified: modified, Mode: dirMode, Owner: qemuID, Directory: true}
+	file := output.TarHeader{Name: diskName, Size: n, Modified: modified, Mode: diskMode, Owner: qemuID}
+	if _, err := w.out.WriteAt(append(dir.Encode(), file.Encode()...), -sizeHeads); err != nil {
+		return Blob{}, err
+	}
+	size := output.TarEnd(sizeHeads + n)
+	if err := w.out.Truncate(size - sizeHeads); err != nil {
+		return Blob{}, err
+	}
+	digest, err := sum(ctx, io.NewSectionReader(w.f, w.base, size))
+	if err != nil {
+		return Blob{}, fault.OfWrite(fmt.Errorf("read back: %w", err))
+	}
+	return Blob{digest, size}, nil
+}
+
+// finishArchive writes what the archive has around the layer.
+func (w *Writer) finishArchive(image *Image) error {
+	modified := w.opt.Time.Unix()
 	header := func(name string, size int64) []byte {
-		h := output.TarHeader{Name: name, Size: size, Modified: opt.Time.Unix()}
+		h := output.TarHeader{Name: name, Size: size, Modified: modified}
 		return h.Encode()
 	}
 	var rest []byte
@@ -99,49 +247,41 @@ func WriteArchive(ctx context.Context, img *disk.Image, f *os.File, opt Options)
 	at := ArchiveOffset + image.Layer.Size // whole blocks
 	end := output.TarEnd(at + int64(len(rest)))
 	rest = append(rest, make([]byte, end-at-int64(len(rest)))...)
-
-	out := output.NewFile(f)
-	defer out.Stop()
-	if _, err := out.WriteAt(rest, at); err != nil {
-		return nil, err
+	if _, err := w.out.WriteAt(rest, at-w.base-sizeHeads); err != nil {
+		return err
 	}
 	// Without entries of their own, skopeo would give the directories to root,
 	// which only root can.
 	var head []byte
 	for _, name := range []string{"blobs/", "blobs/sha256/"} {
-		h := output.TarHeader{Name: name, Modified: opt.Time.Unix(), Mode: 0o755, Directory: true}
+		h := output.TarHeader{Name: name, Modified: modified, Mode: 0o755, Directory: true}
 		head = append(head, h.Encode()...)
 	}
 	head = append(head, header(BlobPath(image.Layer.Digest), image.Layer.Size)...)
-	if _, err := out.WriteAt(head, 0); err != nil {
-		return nil, err
+	if _, err := w.out.WriteAt(head, -w.base-sizeHeads); err != nil {
+		return err
 	}
-	return image, out.Sync()
+	return w.out.Sync()
 }
 
-// WriteLayout writes img as an image layout to dir, an empty directory, and makes
-// its files durable. The bytes are those of WriteArchive.
-//
-// An error of a file carries a class of package fault; dir is then in no defined
-// state, and has no index.
-func WriteLayout(ctx context.Context, img *disk.Image, dir string, opt Options) (*Image, error) {
-	if err := opt.check(); err != nil {
-		return nil, err
+// finishLayout gives the layer its name in the layout, and writes the other files.
+func (w *Writer) finishLayout(image *Image) error {
+	if err := w.out.Sync(); err != nil {
+		return err
 	}
-	blobs := filepath.Join(dir, "blobs", "sha256")
-	if err := os.MkdirAll(blobs, 0o777); err != nil {
-		return nil, fault.OfWrite(err)
+	if err := w.f.Close(); err != nil {
+		return fault.OfWrite(err)
 	}
-	image, err := writeLayerFile(ctx, img, blobs, opt)
-	if err != nil {
-		return nil, err
+	path := func(name string) string { return filepath.Join(w.dir, filepath.FromSlash(name)) }
+	if err := os.Rename(w.f.Name(), path(BlobPath(image.Layer.Digest))); err != nil {
+		return fault.OfWrite(err)
 	}
 	for _, m := range image.files() {
-		if err := writeFile(filepath.Join(dir, filepath.FromSlash(m.name)), m.content); err != nil {
-			return nil, fault.OfWrite(err)
+		if err := writeFile(path(m.name), m.content); err != nil {
+			return fault.OfWrite(err)
 		}
 	}
-	return image, nil
+	return nil
 }
 
 func (opt Options) check() error {
@@ -149,27 +289,6 @@ func (opt Options) check() error {
 		return fault.New(fault.Usage, errors.New("container disk: no architecture"), "")
 	}
 	return nil
-}
-
-// writeLayerFile writes the layer to the directory of the blobs.
-func writeLayerFile(ctx context.Context, img *disk.Image, blobs string, opt Options) (*Image, error) {
-	temp := filepath.Join(blobs, ".layer.part")
-	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return nil, fault.OfWrite(err)
-	}
-	defer f.Close()
-	image, err := writeLayer(ctx, img, f, 0, opt)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Sync(); err != nil {
-		return nil, fault.OfWrite(err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, fault.OfWrite(err)
-	}
-	return image, fault.OfWrite(os.Rename(temp, filepath.Join(blobs, filepath.Base(BlobPath(image.Layer.Digest)))))
 }
 
 func writeFile(path string, content []byte) error {
@@ -185,31 +304,6 @@ func writeFile(path string, content []byte) error {
 		return err
 	}
 	return f.Close()
-}
-
-// writeLayer writes the layer to f at the offset base, and describes it.
-func writeLayer(ctx context.Context, img *disk.Image, f *os.File, base int64, opt Options) (*Image, error) {
-	out := output.NewFileAt(f, base+sizeHeads)
-	defer out.Stop()
-	n, err := qcow2.WriteTo(ctx, img, out, qcow2.Options{Compression: opt.Compression, Level: opt.Level, Progress: opt.Progress})
-	if err != nil {
-		return nil, err
-	}
-	modified := opt.Time.Unix()
-	dir := output.TarHeader{Name: dirName, Modified: modified, Mode: dirMode, Owner: qemuID, Directory: true}
-	file := output.TarHeader{Name: diskName, Size: n, Modified: modified, Mode: diskMode, Owner: qemuID}
-	if _, err := out.WriteAt(append(dir.Encode(), file.Encode()...), -sizeHeads); err != nil {
-		return nil, err
-	}
-	size := output.TarEnd(sizeHeads + n)
-	if err := out.Truncate(size - sizeHeads); err != nil {
-		return nil, err
-	}
-	digest, err := sum(ctx, io.NewSectionReader(f, base, size))
-	if err != nil {
-		return nil, fault.OfWrite(fmt.Errorf("read back: %w", err))
-	}
-	return describe(Blob{digest, size}, opt), nil
 }
 
 // sum returns the digest of what r has.

@@ -13,10 +13,10 @@ import (
 	"os"
 	"time"
 
-	"imgbuild/content"
 	"imgbuild/disk"
 	"imgbuild/fault"
 	"imgbuild/formats/compressed"
+	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
 )
 
@@ -31,14 +31,11 @@ const MaxSize = 64 << 40
 
 // Options are the optional arguments of Write.
 type Options struct {
-	// Level is the level of gzip from 1 to 9, or 0 for its default.
-	Level int
 	// Time is the modification time of the member, in whole seconds. Times before
 	// 1970 become its beginning.
 	Time time.Time
 	// Progress is called now and then, from one goroutine at a time, with the
-	// number of bytes done of about all that img.Data(1 MiB) yields. It may be
-	// nil.
+	// number of bytes done of all that img.Data(64 KiB) yields. It may be nil.
 	Progress func(done int64)
 }
 
@@ -54,27 +51,20 @@ func Size(size int64) int64 { return (size + sizeUnit - 1) / sizeUnit * sizeUnit
 // An error of the file carries a class of package fault; f is then in no
 // defined state, and no whole gzip member.
 func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error {
-	if img.Size() > MaxSize {
-		return fault.New(fault.Unsupported, fmt.Errorf("gce: a disk of %d bytes, more than %d", img.Size(), int64(MaxSize)), "")
-	}
-	archive, err := archive(img, opt.Time)
+	w, err := NewWriter(img.Size(), f, opt)
 	if err != nil {
 		return err
 	}
-	return compressed.Write(ctx, archive, f, compressed.Options{
-		Compression: compressed.Gzip,
-		Level:       opt.Level,
-		Progress:    opt.Progress,
-	})
+	return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
 }
 
-// archive returns the tar as a disk of its own: the header, the extents of img
-// behind it, and zeros.
-func archive(img *disk.Image, modified time.Time) (*disk.Image, error) {
-	size := Size(img.Size())
-	head := output.TarHeader{Name: member, Size: size, Modified: modified.Unix(), OldGNU: true}
-	return disk.Compose(output.TarEnd(output.TarBlock+size), []disk.Part{
-		{Off: 0, Size: output.TarBlock, Extents: []disk.Extent{{Data: content.Bytes(head.Encode())}}},
-		{Off: output.TarBlock, Size: size, Extents: img.Extents()},
-	})
+// NewWriter returns the Writer of a disk of size bytes, from pieces that other
+// formats may be made of, too. It writes what [Write] does.
+func NewWriter(size int64, f *os.File, opt Options) (*compressed.GzipWriter, error) {
+	if size > MaxSize {
+		return nil, fault.New(fault.Unsupported, fmt.Errorf("gce: a disk of %d bytes, more than %d", size, int64(MaxSize)), "")
+	}
+	whole := Size(size)
+	head := output.TarHeader{Name: member, Size: whole, Modified: opt.Time.Unix(), OldGNU: true}
+	return compressed.NewGzipWriter(f, head.Encode(), size, output.TarEnd(output.TarBlock+whole)-output.TarBlock-size)
 }

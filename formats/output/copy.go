@@ -10,9 +10,9 @@ const (
 	// CopyUnit is the size and alignment in bytes of the pieces that [Copy]
 	// places. Larger ones gain nothing.
 	CopyUnit = 1 << 20
-	// copyGrain is the size and alignment of the zeros that Copy leaves out: the
+	// CopyGrain is the size and alignment of the zeros that Copy leaves out: the
 	// block of nearly all file systems.
-	copyGrain = 4 << 10
+	CopyGrain = 4 << 10
 	// copySlots bounds memory on hosts with many cores: writing to one file is
 	// sequential, and a few readers are enough to stay ahead of it.
 	copySlots = 8
@@ -26,7 +26,7 @@ const (
 // Progress, which may be nil, is called with the number of bytes done of all
 // that img.Data(4 KiB) yields.
 func Copy(ctx context.Context, img *disk.Image, f *File, place func(off int64) (int64, error), progress func(done int64)) error {
-	cutter := NewCutter(img, copyGrain, CopyUnit)
+	cutter := NewCutter(img, CopyGrain, CopyUnit)
 	defer cutter.Stop()
 	pieces := make([]*Piece, copySlots)
 	for i := range pieces {
@@ -40,7 +40,7 @@ func Copy(ctx context.Context, img *disk.Image, f *File, place func(off int64) (
 			if err := p.Read(img); err != nil {
 				return err
 			}
-			p.FindRuns(copyGrain)
+			p.FindRuns(CopyGrain)
 			return nil
 		},
 		Emit: func(p *Piece) error {

@@ -143,7 +143,7 @@ func TestCopy(t *testing.T) {
 		t.Errorf("places %v", places)
 	}
 	total := int64(0)
-	for _, n := range img.Data(copyGrain) {
+	for _, n := range img.Data(CopyGrain) {
 		total += n
 	}
 	if done != total {

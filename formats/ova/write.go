@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"regexp"
@@ -19,6 +20,7 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
 	"imgbuild/formats/vmdk"
 	"imgbuild/partition"
@@ -147,47 +149,79 @@ func usage(err error, hint string) error { return fault.New(fault.Usage, err, hi
 // An error of the file carries a class of package fault; f is then in no
 // defined state, and an empty archive.
 func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	opt, err := opt.complete()
+	w, err := NewWriter(img.Size(), f, opt)
 	if err != nil {
 		return err
 	}
-	m := newMachine(opt, vmdk.Capacity(img.Size()))
-	out := output.NewFile(f)
-	defer out.Stop()
+	return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
+}
 
+// Writer writes an appliance from pieces that other formats may be made of, too.
+type Writer struct {
+	m        machine
+	modified time.Time
+	out      *output.File
+	stream   *output.Stream
+	digest   hash.Hash
+	disk     *vmdk.Stream
+}
+
+var _ deflate.Format = (*Writer)(nil)
+
+// NewWriter returns the Writer of a disk of size bytes, which writes what [Write]
+// does.
+func NewWriter(size int64, f *os.File, opt Options) (_ *Writer, err error) {
+	if opt, err = opt.complete(); err != nil {
+		return nil, err
+	}
+	w := &Writer{m: newMachine(opt, vmdk.Capacity(size)), modified: opt.Time, digest: sha256.New()}
 	// Descriptor and manifest come first, and name size and digest of the disk:
 	// their room is left.
-	head, err := m.head(nil, opt.Time)
+	head, err := w.m.head(nil, opt.Time)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	digest := sha256.New()
-	s := output.NewStream(out, int64(len(head)))
-	info, err := vmdk.Stream(ctx, img, io.MultiWriter(s, digest), vmdk.Options{
-		UUID:     m.DiskID,
-		Progress: opt.Progress,
-	})
+	w.out = output.NewFile(f)
+	w.stream = output.NewStream(w.out, int64(len(head)))
+	w.disk, err = vmdk.NewStream(size, io.MultiWriter(w.stream, w.digest), vmdk.Options{UUID: w.m.DiskID})
 	if err != nil {
-		return err
+		w.out.Stop()
+		return nil, err
 	}
-	if err := s.Flush(); err != nil {
-		return err
-	}
-	if err := out.Truncate(output.TarEnd(s.Offset())); err != nil {
-		return err
-	}
-	m.FileSize, m.Populated = info.Size, info.Populated
-	if head, err = m.head(digest.Sum(nil), opt.Time); err != nil {
-		return err
-	}
-	if _, err := out.WriteAt(head, 0); err != nil {
-		return err
-	}
-	return out.Sync()
+	return w, nil
 }
+
+// Want implements deflate.Format.
+func (*Writer) Want() deflate.Want { return deflate.Want{Adler: true} }
+
+// Add implements deflate.Format.
+func (w *Writer) Add(_ context.Context, p *deflate.Piece) error { return w.disk.Add(p) }
+
+// Finish implements deflate.Format.
+func (w *Writer) Finish(context.Context) error {
+	info, err := w.disk.Finish()
+	if err != nil {
+		return err
+	}
+	if err := w.stream.Flush(); err != nil {
+		return err
+	}
+	if err := w.out.Truncate(output.TarEnd(w.stream.Offset())); err != nil {
+		return err
+	}
+	w.m.FileSize, w.m.Populated = info.Size, info.Populated
+	head, err := w.m.head(w.digest.Sum(nil), w.modified)
+	if err != nil {
+		return err
+	}
+	if _, err := w.out.WriteAt(head, 0); err != nil {
+		return err
+	}
+	return w.out.Sync()
+}
+
+// Stop implements deflate.Format.
+func (w *Writer) Stop() { w.out.Stop() }
 
 // head returns everything ahead of the disk: descriptor and manifest with their
 // headers, and the header of the disk. Its length does not depend on the size of

@@ -23,6 +23,7 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
 )
 
@@ -44,6 +45,13 @@ type Options struct {
 // An error of the file carries a class of package fault; f is then in no
 // defined state, and its header is not written.
 func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error {
+	if opt.Compression == Zlib {
+		w, err := NewWriter(img.Size(), f, opt)
+		if err != nil {
+			return err
+		}
+		return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
+	}
 	out := output.NewFile(f)
 	defer out.Stop()
 	if _, err := WriteTo(ctx, img, out, opt); err != nil {
@@ -52,37 +60,60 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 	return out.Sync()
 }
 
-// WriteTo writes img to out as Write does, but does not make it durable. It
-// returns the length of the image in bytes, which is a multiple of 64 KiB.
+// WriteTo writes img to out as Write does, with another compression than Zlib, but
+// does not make it durable. It returns the length of the image in bytes, which is
+// a multiple of 64 KiB.
 func WriteTo(ctx context.Context, img *disk.Image, out *output.File, opt Options) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if err := checkLevel(opt.Compression, opt.Level); err != nil {
+	w, err := newWriter(img.Size(), out, opt)
+	if err != nil {
 		return 0, err
-	}
-	if img.Size() > maxSize {
-		return 0, fault.New(fault.Unsupported, fmt.Errorf("qcow2: a disk of %d bytes, more than the %d that qemu opens", img.Size(), int64(maxSize)), "")
-	}
-	w := &writer{
-		stream: newStream(out),
-		l1:     make([]uint64, divUp(img.Size(), l2Entries*clusterSize)),
 	}
 	if err := w.writeClusters(ctx, img, opt); err != nil {
 		return 0, err
 	}
-	if err := w.writeTables(img.Size(), opt.Compression); err != nil {
-		return 0, err
-	}
-	return w.stream.end, nil
+	return w.finish()
 }
 
 // writer is the state of an image that is being written.
 type writer struct {
+	size   int64 // of the disk in bytes
+	typ    Compression
 	stream *stream
 	l1     []uint64
 	l2     []uint64 // of the L2 table that clusters are added to, or nil
 	l2At   int      // its index in l1
+}
+
+func newWriter(size int64, out *output.File, opt Options) (*writer, error) {
+	if err := checkLevel(opt.Compression, opt.Level); err != nil {
+		return nil, err
+	}
+	if size > maxSize {
+		return nil, fault.New(fault.Unsupported, fmt.Errorf("qcow2: a disk of %d bytes, more than the %d that qemu opens", size, int64(maxSize)), "")
+	}
+	return &writer{
+		size: size, typ: opt.Compression,
+		stream: newStream(out),
+		l1:     make([]uint64, divUp(size, l2Entries*clusterSize)),
+	}, nil
+}
+
+// finish writes everything behind the clusters, and returns the length of the
+// image.
+func (w *writer) finish() (int64, error) {
+	if err := w.finishL2(); err != nil {
+		return 0, err
+	}
+	if err := w.stream.finish(); err != nil {
+		return 0, err
+	}
+	if err := w.writeTables(); err != nil {
+		return 0, err
+	}
+	return w.stream.end, nil
 }
 
 // writeClusters writes the data and its L2 tables.
@@ -100,7 +131,7 @@ func (w *writer) writeClusters(ctx context.Context, img *disk.Image, opt Options
 
 	plan := planner{next: next}
 	done := int64(0)
-	err := output.Run(ctx, slots, output.Stages[*batch]{
+	return output.Run(ctx, slots, output.Stages[*batch]{
 		Fill: plan.fill,
 		Work: func(worker int, b *batch) error { return b.prepare(img, encoders[worker]) },
 		Emit: func(b *batch) error {
@@ -115,13 +146,6 @@ func (w *writer) writeClusters(ctx context.Context, img *disk.Image, opt Options
 			return nil
 		},
 	})
-	if err != nil {
-		return err
-	}
-	if err := w.finishL2(); err != nil {
-		return err
-	}
-	return w.stream.finish()
 }
 
 // add writes the cluster with the number index of the disk.
@@ -153,9 +177,9 @@ func (w *writer) finishL2() error {
 }
 
 // writeTables writes everything behind the data, then the header.
-func (w *writer) writeTables(size int64, c Compression) error {
-	h := header{Size: divUp(size, sectorSize) * sectorSize, L1Entries: len(w.l1), CompressionTyp: typeZlib}
-	if c == Zstd {
+func (w *writer) writeTables() error {
+	h := header{Size: divUp(w.size, sectorSize) * sectorSize, L1Entries: len(w.l1), CompressionTyp: typeZlib}
+	if w.typ == Zstd {
 		h.Incompatible |= incompatCompressionType
 		h.CompressionTyp = typeZstd
 	}

@@ -30,7 +30,7 @@ func blocks(t *testing.T, f *os.File) map[int64]bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for off := start / grain; off < (end+grain-1)/grain; off++ {
+		for off := start / output.CopyGrain; off < (end+output.CopyGrain-1)/output.CopyGrain; off++ {
 			m[off] = true
 		}
 		pos = end
@@ -46,15 +46,15 @@ func TestHoles(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := map[int64]bool{}
-			p := make([]byte, grain)
-			for start, length := range img.Data(grain) {
-				for off := start; off < start+length; off += grain {
-					n := min(grain, img.Size()-off)
+			p := make([]byte, output.CopyGrain)
+			for start, length := range img.Data(output.CopyGrain) {
+				for off := start; off < start+length; off += output.CopyGrain {
+					n := min(output.CopyGrain, img.Size()-off)
 					if _, err := img.ReadAt(p[:n], off); err != nil {
 						t.Fatal(err)
 					}
 					if !output.IsZero(p[:n]) {
-						want[off/grain] = true
+						want[off/output.CopyGrain] = true
 					}
 				}
 			}
@@ -72,7 +72,7 @@ func TestHoles(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Some for the block map of the file itself.
-			if used := st.Sys().(*syscall.Stat_t).Blocks * 512; used > int64(len(want))*grain+1<<20 {
+			if used := st.Sys().(*syscall.Stat_t).Blocks * 512; used > int64(len(want))*output.CopyGrain+1<<20 {
 				t.Errorf("%d bytes allocated for %d blocks", used, len(want))
 			}
 		})
@@ -104,7 +104,7 @@ func TestSpool(t *testing.T) {
 		n := min(1+rng.Int64N(1<<18), s.Size()-off)
 		extents = append(extents, disk.Extent{Off: pos, Data: s.Ref(off, n)})
 		off += (n + 511) &^ 511
-		pos = (pos + n + grain - 1) &^ (grain - 1)
+		pos = (pos + n + output.CopyGrain - 1) &^ (output.CopyGrain - 1)
 	}
 	img := newImage(t, pos+1<<20, extents...)
 	out := create(t)

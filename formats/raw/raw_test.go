@@ -15,6 +15,7 @@ import (
 	"imgbuild/content"
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/formats/output"
 )
 
 func create(t *testing.T) *os.File {
@@ -55,11 +56,11 @@ func images(t *testing.T) map[string]*disk.Image {
 		"huge hole":        newImage(t, 1<<40, at(1<<39, noise(rng, 1)), at(1<<40-1, noise(rng, 1))),
 		"one byte":         newImage(t, 1, at(0, noise(rng, 1))),
 		"zeros":            newImage(t, 5<<20, at(0, make([]byte, 5<<20))),
-		"no whole block":   newImage(t, grain+1, at(0, noise(rng, grain+1))),
-		"last bytes zero":  newImage(t, 2*grain+9, at(grain, noise(rng, grain)), at(2*grain, make([]byte, 9))),
-		"batches":          newImage(t, 3*batchSize, at(0, noise(rng, 3*batchSize))),
-		"batches and one":  newImage(t, 3*batchSize+1, at(0, noise(rng, 3*batchSize+1))),
-		"batches less one": newImage(t, 3*batchSize-1, at(0, noise(rng, 3*batchSize-1))),
+		"no whole block":   newImage(t, output.CopyGrain+1, at(0, noise(rng, output.CopyGrain+1))),
+		"last bytes zero":  newImage(t, 2*output.CopyGrain+9, at(output.CopyGrain, noise(rng, output.CopyGrain)), at(2*output.CopyGrain, make([]byte, 9))),
+		"batches":          newImage(t, 3*output.CopyUnit, at(0, noise(rng, 3*output.CopyUnit))),
+		"batches and one":  newImage(t, 3*output.CopyUnit+1, at(0, noise(rng, 3*output.CopyUnit+1))),
+		"batches less one": newImage(t, 3*output.CopyUnit-1, at(0, noise(rng, 3*output.CopyUnit-1))),
 	}
 	for seed := range uint64(4) {
 		rng := rand.New(rand.NewPCG(seed, 2))
@@ -100,7 +101,7 @@ func TestWrite(t *testing.T) {
 				t.Fatalf("%d bytes, want %d", st.Size(), img.Size())
 			}
 			total := int64(0)
-			for off, n := range img.Data(grain) {
+			for off, n := range img.Data(output.CopyGrain) {
 				total += n
 				compare(t, f, img, off, n)
 			}
@@ -130,43 +131,6 @@ func compare(t *testing.T, f *os.File, img *disk.Image, off, n int64) {
 		if !slices.Equal(a[:k], b[:k]) {
 			t.Fatalf("content differs within 1 MiB of %d", off)
 		}
-	}
-}
-
-// TestPlannerJoins checks that what is adjacent on the disk is written at once.
-func TestPlannerJoins(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 3))
-	var extents []disk.Extent
-	for off := int64(0); off < batchSize+5*512; off += 512 {
-		extents = append(extents, disk.Extent{Off: off, Data: content.Bytes(noise(rng, 512))})
-	}
-	img := newImage(t, batchSize+5*512, extents...)
-	ranges := [][2]int64{}
-	for off, n := range img.Data(grain) {
-		ranges = append(ranges, [2]int64{off, n})
-	}
-	p := planner{next: func() (int64, int64, bool) {
-		if len(ranges) == 0 {
-			return 0, 0, false
-		}
-		r := ranges[0]
-		ranges = ranges[1:]
-		return r[0], r[1], true
-	}}
-	b := &batch{buf: make([]byte, batchSize)}
-	for _, want := range []segment{{0, 0, batchSize}, {batchSize, 0, 5 * 512}} {
-		if !p.fill(b) {
-			t.Fatal("a batch is missing")
-		}
-		if err := b.read(img); err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Equal(b.dense, []segment{want}) {
-			t.Errorf("writes %v, want %v", b.dense, want)
-		}
-	}
-	if p.fill(b) {
-		t.Error("more than the disk is filled")
 	}
 }
 

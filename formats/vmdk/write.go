@@ -24,6 +24,7 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
 	"imgbuild/partition"
 )
@@ -64,38 +65,86 @@ func Capacity(size int64) int64 { return divUp(size, grainSize) * grainSize }
 // An error of the file carries a class of package fault; f is then in no
 // defined state, and has no footer.
 func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error {
-	out := output.NewFile(f)
-	defer out.Stop()
-	s := output.NewStream(out, 0)
-	if _, err := Stream(ctx, img, s, opt); err != nil {
+	w, err := NewWriter(img.Size(), f, opt)
+	if err != nil {
 		return err
 	}
-	if err := s.Flush(); err != nil {
-		return err
-	}
-	return out.Sync()
+	return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
 }
 
-// Stream writes img to w as Write does. An error of w comes back as it is.
-func Stream(ctx context.Context, img *disk.Image, w io.Writer, opt Options) (Info, error) {
-	if err := ctx.Err(); err != nil {
+// Writer writes a disk image from pieces that other formats may be made of, too.
+type Writer struct {
+	out    *output.File
+	stream *output.Stream
+	disk   *Stream
+}
+
+var _ deflate.Format = (*Writer)(nil)
+
+// NewWriter returns the Writer of a disk of size bytes, which writes what [Write]
+// does.
+func NewWriter(size int64, f *os.File, opt Options) (*Writer, error) {
+	out := output.NewFile(f)
+	w := &Writer{out: out, stream: output.NewStream(out, 0)}
+	var err error
+	if w.disk, err = NewStream(size, w.stream, opt); err != nil {
+		out.Stop()
+		return nil, err
+	}
+	return w, nil
+}
+
+// Want implements deflate.Format.
+func (*Writer) Want() deflate.Want { return deflate.Want{Adler: true} }
+
+// Add implements deflate.Format.
+func (w *Writer) Add(_ context.Context, p *deflate.Piece) error { return w.disk.Add(p) }
+
+// Finish implements deflate.Format.
+func (w *Writer) Finish(context.Context) error {
+	if _, err := w.disk.Finish(); err != nil {
+		return err
+	}
+	if err := w.stream.Flush(); err != nil {
+		return err
+	}
+	return w.out.Sync()
+}
+
+// Stop implements deflate.Format.
+func (w *Writer) Stop() { w.out.Stop() }
+
+// Stream writes a disk image to anything, front to back. Errors of it come back as
+// they are.
+type Stream struct {
+	w         io.Writer
+	capacity  int64 // of the disk in sectors
+	sector    int64 // where the next byte goes
+	grains    int64 // written so far
+	directory []uint32
+	table     [tableGrains]uint32 // that grains are added to
+	at        int64               // its index in directory, or -1
+	buf       []byte              // of a grain, as it is stored
+}
+
+// NewStream returns the Stream of a disk of size bytes to w.
+func NewStream(size int64, w io.Writer, opt Options) (*Stream, error) {
+	if err := check(size, opt); err != nil {
+		return nil, err
+	}
+	s := &Stream{w: w, capacity: Capacity(size) / sectorSize, directory: make([]uint32, divUp(size, tableGrains*grainSize)), at: -1}
+	return s, s.writeHead(opt)
+}
+
+// Finish writes everything behind the grains, and says what was written.
+func (s *Stream) Finish() (Info, error) {
+	if err := s.finishTable(); err != nil {
 		return Info{}, err
 	}
-	if err := check(img.Size(), opt); err != nil {
+	if err := s.writeTail(); err != nil {
 		return Info{}, err
 	}
-	s := &stream{w: w, directory: make([]uint32, divUp(img.Size(), tableGrains*grainSize)), at: -1}
-	capacity := Capacity(img.Size()) / sectorSize
-	if err := s.writeHead(capacity, opt); err != nil {
-		return Info{}, err
-	}
-	if err := s.writeGrains(ctx, img, opt.Progress); err != nil {
-		return Info{}, err
-	}
-	if err := s.writeTail(capacity); err != nil {
-		return Info{}, err
-	}
-	return Info{Size: s.sector * sectorSize, Capacity: capacity * sectorSize, Populated: s.grains * grainSize}, nil
+	return Info{Size: s.sector * sectorSize, Capacity: s.capacity * sectorSize, Populated: s.grains * grainSize}, nil
 }
 
 func check(size int64, opt Options) error {
@@ -111,18 +160,8 @@ func check(size int64, opt Options) error {
 	return nil
 }
 
-// stream is the state of an image that is being written.
-type stream struct {
-	w         io.Writer
-	sector    int64 // where the next byte goes
-	grains    int64 // written so far
-	directory []uint32
-	table     [tableGrains]uint32 // that grains are added to
-	at        int64               // its index in directory, or -1
-}
-
 // write writes whole sectors.
-func (s *stream) write(b []byte) error {
+func (s *Stream) write(b []byte) error {
 	if s.sector += int64(len(b)) / sectorSize; s.sector > maxSectors {
 		return fault.New(fault.Unsupported, fmt.Errorf("vmdk: more than %d bytes of compressed data", int64(maxSectors*sectorSize)), "make a smaller disk, or use another format")
 	}
@@ -130,64 +169,44 @@ func (s *stream) write(b []byte) error {
 	return err
 }
 
-func (s *stream) writeHead(capacity int64, opt Options) error {
+func (s *Stream) writeHead(opt Options) error {
 	b := make([]byte, overhead*sectorSize)
-	head := header{Capacity: capacity, DirectoryAt: directoryAtEnd}
+	head := header{Capacity: s.capacity, DirectoryAt: directoryAtEnd}
 	copy(b, head.encode())
-	copy(b[descriptorAt*sectorSize:], descriptor(capacity, opt.Adapter, output.Identifier(opt.UUID, "vmdk")))
+	copy(b[descriptorAt*sectorSize:], descriptor(s.capacity, opt.Adapter, output.Identifier(opt.UUID, "vmdk")))
 	return s.write(b)
 }
 
-// writeGrains writes the grains and their tables.
-func (s *stream) writeGrains(ctx context.Context, img *disk.Image, progress func(int64)) error {
-	slots := newBatches()
-	deflaters := make([]*deflater, output.Workers(len(slots)))
-	for i := range deflaters {
-		var err error
-		if deflaters[i], err = newDeflater(); err != nil {
-			return err
-		}
-	}
-	cutter := output.NewCutter(img, grainSize, batchSize)
-	defer cutter.Stop()
-
-	done := int64(0)
-	err := output.Run(ctx, slots, output.Stages[*batch]{
-		Fill: func(b *batch) bool { return cutter.Next(&b.Piece) },
-		Work: func(worker int, b *batch) error { return b.compress(img, deflaters[worker]) },
-		Emit: func(b *batch) error {
-			for _, g := range b.grains {
-				if err := s.add(g); err != nil {
-					return err
-				}
-			}
-			if done += b.size; progress != nil {
-				progress(done)
-			}
-			return nil
-		},
-	})
-	if err != nil {
-		return err
-	}
-	return s.finishTable()
-}
-
-// add writes a grain.
-func (s *stream) add(g grain) error {
-	if at := g.number / tableGrains; at != s.at {
+// Add writes a grain.
+func (s *Stream) Add(p *deflate.Piece) error {
+	if at := p.Number / tableGrains; at != s.at {
 		if err := s.finishTable(); err != nil {
 			return err
 		}
 		s.at = at
 	}
-	s.table[g.number%tableGrains] = uint32(s.sector)
+	s.table[p.Number%tableGrains] = uint32(s.sector)
 	s.grains++
-	return s.write(g.data)
+
+	b := append(s.buf[:0], make([]byte, sizeGrainMarker)...)
+	b = append(b, zlibHeader...)
+	b = append(b, p.Stream...)
+	b = binary.BigEndian.AppendUint32(b, p.Sums.Adler)
+	putGrainMarker(b, p.Number, len(b)-sizeGrainMarker)
+	b = append(b, make([]byte, -len(b)&(sectorSize-1))...)
+	s.buf = b
+	return s.write(b)
 }
 
+// zlibHeader is the header of RFC 1950 of a stream with a window of 32 KiB at most,
+// compressed at the default level.
+const zlibHeader = "\x78\x9c"
+
+// A piece is a grain.
+var _ [grainSize]byte = [deflate.Size]byte{}
+
 // finishTable writes the grain table, if there is one.
-func (s *stream) finishTable() error {
+func (s *Stream) finishTable() error {
 	if s.at < 0 {
 		return nil
 	}
@@ -198,12 +217,12 @@ func (s *stream) finishTable() error {
 }
 
 // writeTail writes everything behind the grains.
-func (s *stream) writeTail(capacity int64) error {
+func (s *Stream) writeTail() error {
 	at, err := s.writeMetadata(markerDirectory, encodeUint32s(s.directory))
 	if err != nil {
 		return err
 	}
-	foot := header{Capacity: capacity, DirectoryAt: uint64(at)}
+	foot := header{Capacity: s.capacity, DirectoryAt: uint64(at)}
 	if _, err := s.writeMetadata(markerFooter, foot.encode()); err != nil {
 		return err
 	}
@@ -212,7 +231,7 @@ func (s *stream) writeTail(capacity int64) error {
 
 // writeMetadata writes whole sectors with their marker, and returns the sector
 // that they begin at.
-func (s *stream) writeMetadata(t markerType, b []byte) (uint32, error) {
+func (s *Stream) writeMetadata(t markerType, b []byte) (uint32, error) {
 	if err := s.write(marker(t, len(b)/sectorSize)); err != nil {
 		return 0, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/formats/deflate"
 	"imgbuild/formats/output/disktest"
 	"imgbuild/partition"
 )
@@ -261,11 +262,12 @@ func TestLarge(t *testing.T) {
 
 // TestTooMuchData checks that a file whose offsets do not fit 32 bits fails.
 func TestTooMuchData(t *testing.T) {
-	s := &stream{w: io.Discard, sector: maxSectors - 1, directory: make([]uint32, 1), at: -1}
-	if err := s.add(grain{data: make([]byte, sectorSize)}); err != nil {
+	s := &Stream{w: io.Discard, sector: maxSectors - 1, directory: make([]uint32, 1), at: -1}
+	p := &deflate.Piece{Stream: []byte(deflate.Last)}
+	if err := s.Add(p); err != nil {
 		t.Error(err)
 	}
-	if err := s.add(grain{data: make([]byte, sectorSize)}); fault.ClassOf(err) != fault.Unsupported {
+	if err := s.Add(p); fault.ClassOf(err) != fault.Unsupported {
 		t.Errorf("%v, class %d", err, fault.ClassOf(err))
 	}
 }
@@ -273,41 +275,35 @@ func TestTooMuchData(t *testing.T) {
 func TestStreamInfo(t *testing.T) {
 	img := disktest.Image(t, 10<<20+1, disktest.At(0, []byte{1}), disktest.At(5<<20-1, []byte{1, 1}))
 	var b bytes.Buffer
-	info, err := Stream(t.Context(), img, &b, Options{})
+	s, err := NewStream(img.Size(), &b, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := deflate.Write(t.Context(), img, []deflate.Format{adder{s}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.Finish()
 	if want := (Info{int64(b.Len()), 10<<20 + grainSize, 3 * grainSize}); err != nil || info != want {
 		t.Errorf("%+v, %v; want %+v", info, err, want)
 	}
 	full := errors.New("full")
-	if _, err := Stream(t.Context(), img, failing{full}, Options{}); err != full {
+	if _, err := NewStream(img.Size(), failing{full}, Options{}); err != full {
 		t.Errorf("error of the writer: %v", err)
 	}
 }
 
+// adder only adds pieces.
+type adder struct{ *Stream }
+
+func (a adder) Add(_ context.Context, p *deflate.Piece) error { return a.Stream.Add(p) }
+
+func (adder) Finish(context.Context) error { return nil }
+func (adder) Want() deflate.Want           { return deflate.Want{Adler: true} }
+func (adder) Stop()                        {}
+
 type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
-
-// TestDeflater checks that a grain does not depend on those before it.
-func TestDeflater(t *testing.T) {
-	d, err := newDeflater()
-	if err != nil {
-		t.Fatal(err)
-	}
-	src := append(disktest.Text(30000), disktest.Noise(1, grainSize-30000)...)
-	first, err := d.deflate(nil, src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 300 {
-		other := append(disktest.Noise(uint64(i), grainSize-200*i), disktest.Text(200*i)...)
-		if _, err := d.deflate(nil, other); err != nil {
-			t.Fatal(err)
-		}
-		if again, err := d.deflate(nil, src); err != nil || !bytes.Equal(again, first) {
-			t.Fatalf("other bytes after %d grains, %v", i+1, err)
-		}
-	}
-}
 
 func TestContract(t *testing.T) {
 	disktest.CheckDeterminism(t, encode)
