@@ -64,6 +64,7 @@ BENCH_LABELLED ?= $(CACHE)/sample-fedoralike
 bench: build samples tools
 	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -max-cold 3 -max-rss 400 $(if $(BENCH_PEER),-peer $(BENCH_PEER))
 	$(GO) run ./test/bench -image $(BENCH_LABELLED) -bin $(BIN) -max-cold 3 -max-rss 400 -max-labels 0.25
+	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -formats
 	PATH="$(CACHE)/tools/bin:$$PATH" $(GO) run ./test/bench -filesystems $(BENCH_FILES) -check
 
 # The tests of file systems with a thousand random trees, a million files and other

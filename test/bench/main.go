@@ -8,6 +8,7 @@
 // A peer is a program that is called with the layout and the path of a raw disk
 // to make, such as an installer that needs root.
 //
+//	go run ./test/bench -image oci:DIR -formats [-n 3]
 //	go run ./test/bench -filesystems 10000,100000 [-n 3] [-peers 100000] [-check]
 //
 // compares the writers of file systems with the programs of their owners, for
@@ -41,6 +42,7 @@ type options struct {
 	args                         []string
 
 	filesystems  string
+	formats      bool
 	peers        int
 	check        bool
 	writer, tree string
@@ -62,6 +64,7 @@ func main() {
 	flag.StringVar(&o.filesystems, "filesystems", "", "compare writers of file systems, with trees of so many files (numbers with commas)")
 	flag.IntVar(&o.peers, "peers", 100_000, "with -filesystems: up to how many files the other programs run as well")
 	flag.BoolVar(&o.check, "check", false, "with -filesystems: fail when a writer is slower than the fastest program, not linear, or too large")
+	flag.BoolVar(&o.formats, "formats", false, "compare the formats of the image's disk with qemu-img")
 	flag.StringVar(&o.writer, "writer", "", "for itself: write this file system of -tree to the file of -phase, with -size bytes")
 	flag.StringVar(&o.tree, "tree", "", "see -writer")
 	flag.Int64Var(&o.size, "size", 0, "see -writer")
@@ -85,6 +88,11 @@ func run(ctx context.Context, o options, stdout io.Writer) error {
 		return errors.New("-image or -filesystems, and a positive -n are needed")
 	case o.filesystems != "":
 		return filesystems(ctx, o, stdout)
+	case o.formats:
+		if !strings.HasPrefix(o.image, "oci:") {
+			o.image = "oci:" + o.image
+		}
+		return formats(ctx, o, stdout)
 	}
 	layout := strings.TrimPrefix(o.image, "oci:")
 	if o.phase != "" {
