@@ -21,8 +21,6 @@ import (
 type btrfsParts struct {
 	volumes []*tree.Inode // trees of the subvolumes
 	packed  *btrfs.Packed
-	// holdsBoot tells that /boot is a directory of this root.
-	holdsBoot bool
 }
 
 // btrfsOptions are those of a partition with btrfs, but for its packed content.
@@ -41,21 +39,22 @@ func (p *planned) btrfsOptions(time int64) (btrfs.Options, error) {
 		}
 		opt.Subvolumes = append(opt.Subvolumes, btrfs.Subvolume{Path: s.Name, Compress: c})
 	}
-	if p.btrfs.holdsBoot {
-		// GRUB looks for its files there.
-		opt.Default = p.rootVolume()
-	}
 	return opt, nil
 }
 
-// rootVolume returns the subvolume that root is in, or "".
-func (p *planned) rootVolume() string {
-	for _, s := range p.FS.Subvolumes {
-		if s.Mount == "/" {
-			return s.Name
-		}
+// checkBootVolume returns an error when GRUB would have to look for /boot in a
+// subvolume. It knows the paths from the top level only, and bootupd's
+// configuration does not name subvolumes.
+func checkBootVolume(l *layouts.Layout, bootable bool) error {
+	i := l.At("/boot")
+	if i < 0 && bootable {
+		i = l.At("/")
 	}
-	return ""
+	if i < 0 || l.Partitions[i].FS.Mount != "" {
+		return nil
+	}
+	return fault.New(fault.Unsupported, fmt.Errorf("%s: /boot is in a subvolume, where GRUB with bootupd's configuration does not find it", l.Title(i)),
+		"give /boot a partition of its own")
 }
 
 // plantSubvolumes makes the tree of a btrfs of those of its subvolumes.
@@ -93,7 +92,7 @@ func (p *planned) fillHoles() {
 	switch {
 	case p.Role() == layouts.RoleBoot:
 		withoutHoles(p.tree)
-	case p.btrfs.holdsBoot:
+	case p.Role() == layouts.RoleRoot:
 		if boot := p.tree.Child("boot"); boot != nil {
 			withoutHoles(boot)
 		}

@@ -17,7 +17,6 @@ func (d *disks) plant(sys *system) error {
 	var own []mounted
 	for i := range d.parts {
 		q := &d.parts[i]
-		q.btrfs.holdsBoot = q.Role() == layouts.RoleRoot && d.part(layouts.RoleBoot) == nil
 		switch q.Role() {
 		case layouts.RoleRoot:
 			q.tree = d.sysroot.Root

@@ -166,7 +166,7 @@ func resolveLayout(sys *system, caps *bootloader.Capabilities, bootable bool, o 
 	if err := problemsOf(c.name(), problems, class); err != nil {
 		return nil, err
 	}
-	return l, errors.Join(checkWritable(l), checkSectors(l, o.Types))
+	return l, errors.Join(checkBootVolume(l, bootable), checkWritable(l), checkSectors(l, o.Types))
 }
 
 // partitioning returns what there is about the layout, and the class of mistakes
@@ -286,10 +286,6 @@ func checkWritable(l *layouts.Layout) error {
 			continue
 		}
 		for _, s := range f.Subvolumes {
-			if s.Mount == "/boot" {
-				return fault.New(fault.Unsupported, fmt.Errorf("%s: subvolume %s: /boot is a subvolume, where bootupd's configuration of GRUB does not look", l.Title(i), s.Name),
-					"leave /boot out of the subvolumes: it gets a partition of its own")
-			}
 			if _, err := btrfs.ParseCompression(s.Compress); err != nil {
 				return fault.New(fault.Unsupported, fmt.Errorf("%s: subvolume %s: %w", l.Title(i), s.Name, err), "")
 			}

@@ -147,7 +147,7 @@ func directoryRows() (rows []row) {
 	add := func(name string, size int64, pairs ...any) {
 		rows = append(rows, row{name, size, fstest.DirOf(pairs...), nil})
 	}
-	for _, n := range []int{1, 50, 1000, 30000} {
+	for _, n := range []int{1, 50, 1000, 200_000} {
 		add(fmt.Sprint(n, " names"), 512*mib, "d", named("name-%06d", n))
 	}
 	add("names of 255 bytes", 256*mib, "d", named(strings.Repeat("n", 249)+"%06d", 1000))

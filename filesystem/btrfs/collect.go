@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strings"
@@ -35,8 +36,7 @@ type node struct {
 
 	// size is i_size of a directory, or the bytes in the extents of a file.
 	size   uint64
-	pieces []piece // of content that is packed
-	inline content.Ref
+	packed *packedFile // content, or nil where the inode tells it
 	flags  nodeFlag
 }
 
@@ -44,9 +44,7 @@ type nodeFlag uint8
 
 const (
 	nodeInline    nodeFlag = 1 << iota // content is inline
-	nodePacked                         // pieces tell where content is, not the inode
 	nodeNoDataCow                      // and what is in it, if it is a directory
-	nodePlain                          // inline content is not compressed
 )
 
 // subvolume is a tree of files.
@@ -344,8 +342,7 @@ func (c *collector) describe(index uint32, i *tree.Inode) error {
 		if t == "" || len(t) > maxTarget || strings.Contains(t, "\x00") {
 			return fmt.Errorf("invalid target of %d bytes of a symbolic link, btrfs allows 1 to %d", len(t), maxTarget)
 		}
-		n.flags |= nodeInline | nodePlain
-		n.inline = content.String(t)
+		n.flags |= nodeInline
 		c.countInline(n)
 	default:
 		return fmt.Errorf("unknown file type %#o", i.Mode)
@@ -354,25 +351,15 @@ func (c *collector) describe(index uint32, i *tree.Inode) error {
 }
 
 func (c *collector) countInline(n *node) {
-	c.metadata += uint64(sizeItem + sizeInlineHead + n.inline.Size())
+	c.metadata += uint64(sizeItem + sizeInlineHead + n.inlineSize())
 }
 
 // describeContent decides how the content of a regular file is stored.
 func (c *collector) describeContent(n *node) {
 	ref := n.inode.Content
-	if p, ok := c.opt.Packed.file(n.inode, c.compression(n)); ok {
-		n.flags |= nodePacked
-		if p.inline.Size() > 0 {
-			n.flags |= nodeInline
-			n.inline = p.inline
-			c.countInline(n)
-			return
-		}
-		n.pieces = p.pieces
-	}
-	if n.flags&nodeNoDataCow == 0 && ref.Size() <= maxInline && hasData(ref) {
-		n.flags |= nodeInline | nodePlain
-		n.inline = ref
+	n.packed, _ = c.opt.Packed.file(n.inode, c.compression(n))
+	if n.packed.compressedInline() || n.flags&nodeNoDataCow == 0 && ref.Size() <= maxInline && hasData(ref) {
+		n.flags |= nodeInline
 		c.countInline(n)
 		return
 	}
@@ -382,6 +369,33 @@ func (c *collector) describeContent(n *node) {
 		extents++
 	}
 	c.metadata += extents * (2*sizeItem + sizeFileExtent + sizeDataItem)
+}
+
+// inlineSize returns the bytes of inline content as they are in the tree.
+func (n *node) inlineSize() int {
+	switch {
+	case n.inode.IsLink():
+		return len(n.inode.Target)
+	case n.packed.compressedInline():
+		return int(n.packed.inline.Size())
+	}
+	return int(n.inode.Content.Size())
+}
+
+// readInline reads inline content as it is in the tree, which b has the size of.
+func (n *node) readInline(b []byte) error {
+	ref := n.inode.Content
+	switch {
+	case n.inode.IsLink():
+		copy(b, n.inode.Target)
+		return nil
+	case n.packed.compressedInline():
+		ref = n.packed.inline
+	}
+	if _, err := ref.ReadAt(b, 0); err != nil && err != io.EOF {
+		return err
+	}
+	return nil
 }
 
 // compression returns the compression of a node of the subvolume that is being

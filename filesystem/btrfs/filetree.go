@@ -50,6 +50,7 @@ func (t *fileTree) node(p position, yield func(position, key, int) bool) bool {
 	c := t.l.collection
 	n := &c.nodes[p.a]
 	number := t.sub.number(p.a)
+	var one [1]link
 	for ; p.part <= partsOfANode; p = (position{a: p.a, part: p.part + 1}) {
 		switch p.part {
 		case partInode:
@@ -57,7 +58,7 @@ func (t *fileTree) node(p position, yield func(position, key, int) bool) bool {
 				return false
 			}
 		case partRefs:
-			names := t.names(p.a)
+			names := t.names(p.a, &one)
 			for int(p.b) < len(names) {
 				fit, next := refGroup(names, int(p.b))
 				size := 0
@@ -126,7 +127,7 @@ func (t *fileTree) node(p position, yield func(position, key, int) bool) bool {
 			}
 		case partExtents:
 			if n.flags&nodeInline != 0 {
-				if p.b == 0 && !yield(p, key{number, keyExtentData, 0}, sizeInlineHead+int(n.inline.Size())) {
+				if p.b == 0 && !yield(p, key{number, keyExtentData, 0}, sizeInlineHead+n.inlineSize()) {
 					return false
 				}
 				continue
@@ -164,16 +165,18 @@ func (t *fileTree) dirItems(p position, number uint64, yield func(position, key,
 	return true
 }
 
-// names returns the names of a node with several, and one for any other.
-func (t *fileTree) names(i uint32) []link {
+// names returns the names of a node; where it has only one, in one.
+func (t *fileTree) names(i uint32, one *[1]link) []link {
 	n := &t.l.nodes[i]
 	switch {
 	case i == t.sub.root:
-		return []link{{i, i, 0, ".."}}
+		one[0] = link{i, i, 0, ".."}
+		return one[:]
 	case n.links > 1:
 		return t.l.links[n.link : n.link+n.links]
 	}
-	return []link{{i, n.parent, n.order, n.name}}
+	one[0] = link{i, n.parent, n.order, n.name}
+	return one[:]
 }
 
 // refGroup returns where the names in the directory of names[from] end, and
@@ -206,9 +209,11 @@ func (t *fileTree) encode(p position, b []byte) error {
 	n := &c.nodes[p.a]
 	switch p.part {
 	case partInode:
-		t.inode(n).encode(b)
+		i := t.inode(n)
+		i.encode(b)
 	case partRefs:
-		names := t.names(p.a)
+		var one [1]link
+		names := t.names(p.a, &one)
 		fit, _ := refGroup(names, int(p.b))
 		b = b[:0]
 		for _, k := range names[p.b:fit] {
@@ -265,9 +270,9 @@ func (t *fileTree) entry(b []byte, n *node, order uint32) []byte {
 }
 
 // inode returns the inode item of a node.
-func (t *fileTree) inode(n *node) *inodeItem {
+func (t *fileTree) inode(n *node) inodeItem {
 	i := n.inode
-	d := &inodeItem{
+	d := inodeItem{
 		links: n.links, uid: i.UID, gid: i.GID, mode: i.Mode & (tree.TypeMask | tree.PermMask), time: i.Mtime,
 	}
 	if i.Flags&tree.Immutable != 0 {
@@ -305,17 +310,15 @@ func (t *fileTree) inode(n *node) *inodeItem {
 func (t *fileTree) extent(n *node, p position, b []byte) error {
 	le.PutUint64(b, generation)
 	if n.flags&nodeInline != 0 {
-		size := n.inline.Size()
-		if n.inode.IsFile() {
-			size = n.inode.Content.Size()
-		}
-		le.PutUint64(b[8:], uint64(size)) // ram_bytes
+		size := n.inlineSize()
 		b[16] = 0
-		if n.flags&nodePlain == 0 {
+		if n.packed.compressedInline() {
+			size = int(n.inode.Content.Size())
 			b[16] = t.sub.compress.Algorithm.id()
 		}
+		le.PutUint64(b[8:], uint64(size)) // ram_bytes
 		b[17], b[18], b[19], b[20] = 0, 0, 0, extentInline
-		if _, err := n.inline.ReadAt(b[sizeInlineHead:], 0); err != nil && err != io.EOF {
+		if err := n.readInline(b[sizeInlineHead:]); err != nil {
 			return fmt.Errorf("btrfs: %s: %w", t.l.path(p.a), err)
 		}
 		return nil

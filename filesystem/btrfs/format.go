@@ -133,6 +133,7 @@ const (
 	incompatMixedBackref incompat = 0x1
 	incompatDefault      incompat = 0x2
 	incompatZstd         incompat = 0x10
+	incompatBigMetadata  incompat = 0x20 // nodes larger than a page
 	incompatExtendedIref incompat = 0x40
 	incompatSkinny       incompat = 0x100
 	incompatNoHoles      incompat = 0x200
@@ -167,16 +168,21 @@ var le = binary.LittleEndian
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// crc32c continues crc over b as Linux does: without the inversions before and
-// after that the standard library makes.
-func crc32c(crc uint32, b []byte) uint32 { return ^crc32.Update(^crc, castagnoli, b) }
+// crc32c continues crc over a name as Linux does: without the inversions before
+// and after that the standard library makes.
+func crc32c(crc uint32, name string) uint32 {
+	for i := range len(name) {
+		crc = castagnoli[byte(crc)^name[i]] ^ crc>>8
+	}
+	return crc
+}
 
 // nameHash is btrfs_name_hash.
-func nameHash(name string) uint32 { return crc32c(^uint32(1), []byte(name)) }
+func nameHash(name string) uint32 { return crc32c(^uint32(1), name) }
 
 // extrefHash is btrfs_extref_hash: of a name in the directory with the number
 // parent.
-func extrefHash(parent uint64, name string) uint32 { return crc32c(uint32(parent), []byte(name)) }
+func extrefHash(parent uint64, name string) uint32 { return crc32c(uint32(parent), name) }
 
 // key is struct btrfs_key. Keys are ordered by its fields.
 type key struct {

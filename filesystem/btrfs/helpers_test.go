@@ -2,9 +2,11 @@ package btrfs
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"imgbuild/test/fstest"
@@ -84,4 +86,23 @@ func check(t testing.TB, image string) {
 	if out := complaints(t, image); out != "" {
 		t.Fatalf("btrfs check: %s", fstest.Head(out, 60))
 	}
+}
+
+// counter counts the bytes that are read.
+type counter struct {
+	r  io.ReaderAt
+	mu sync.Mutex
+	n  int64
+}
+
+func (c *counter) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.r.ReadAt(p, off)
+	c.add(&c.n, int64(n))
+	return n, err
+}
+
+func (c *counter) add(to *int64, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*to += n
 }

@@ -67,8 +67,8 @@ func (p *piece) onDisk() uint32 {
 // data yields the pieces of a regular file that is not inline.
 func (n *node) data() iter.Seq[piece] {
 	return func(yield func(piece) bool) {
-		if n.flags&nodePacked != 0 {
-			for _, p := range n.pieces {
+		if n.packed != nil {
+			for _, p := range n.packed.pieces {
 				if !yield(p) {
 					return
 				}

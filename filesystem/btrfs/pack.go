@@ -109,6 +109,10 @@ func (p *Packed) file(i *tree.Inode, how Compression) (*packedFile, bool) {
 	return f, ok
 }
 
+// compressedInline tells whether the content goes into the tree, compressed. A nil
+// file does not.
+func (f *packedFile) compressedInline() bool { return f != nil && f.inline.Size() > 0 }
+
 // join returns a Ref of two that lie one behind the other in the spool.
 func (p *Packed) join(a, b content.Ref) (content.Ref, bool) {
 	f, off, ok := a.File()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,27 +20,35 @@ const (
 // computeSums reads what has checksums and is not packed, on all processors.
 func (l *layout) computeSums(ctx context.Context) error {
 	l.sums = make([]byte, l.summed*uint64(l.csum.size))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for first := 0; first < len(l.extents); {
-		end, bytes := first, uint64(0)
-		for ; end < len(l.extents) && bytes < sumBatch; end++ {
-			bytes += uint64(l.extents[end].disk)<<sectorShift + sectorSize
+	var batches []int // first extents
+	bytes := uint64(sumBatch)
+	for i := range l.extents {
+		if bytes >= sumBatch {
+			batches, bytes = append(batches, i), 0
 		}
-		from := first
+		bytes += uint64(l.extents[i].disk)<<sectorShift + sectorSize
+	}
+	batches = append(batches, len(l.extents))
+	g, ctx := errgroup.WithContext(ctx)
+	next := atomic.Int64{}
+	for range min(runtime.GOMAXPROCS(0), len(batches)-1) {
 		g.Go(func() error {
 			buffer := make([]byte, sumBuffer)
-			for i := from; i < end; i++ {
-				if err := ctx.Err(); err != nil {
-					return err
+			for {
+				k := int(next.Add(1))
+				if k >= len(batches) {
+					return nil
 				}
-				if err := l.sumExtent(i, buffer); err != nil {
-					return fmt.Errorf("btrfs: %s: %w", l.path(l.extents[i].node), err)
+				for i := batches[k-1]; i < batches[k]; i++ {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					if err := l.sumExtent(i, buffer); err != nil {
+						return fmt.Errorf("btrfs: %s: %w", l.path(l.extents[i].node), err)
+					}
 				}
 			}
-			return nil
 		})
-		first = end
 	}
 	return g.Wait()
 }
@@ -53,9 +62,9 @@ func (l *layout) sumExtent(i int, buffer []byte) error {
 	size := uint64(l.csum.size)
 	out := l.sums[e.sums*size:][:uint64(e.disk)*size]
 	n := &l.nodes[e.node]
-	if f, ok := l.opt.Packed.file(n.inode, l.subOf(e.node).compress); ok && n.flags&nodePacked != 0 && l.opt.Packed.checksum == l.opt.Checksum {
+	if n.packed != nil && l.opt.Packed.checksum == l.opt.Checksum {
 		// Those of a file are one behind the other.
-		copy(out, f.sums[(e.sums-l.extents[n.first].sums)*size:])
+		copy(out, n.packed.sums[(e.sums-l.extents[n.first].sums)*size:])
 		return nil
 	}
 	return sumSectors(l.csum, out, l.data[i].Data, buffer)

@@ -28,7 +28,7 @@ func (l *layout) superblocks() []disk.Extent {
 		fsid: l.opt.UUID, device: l.device, label: l.opt.Label,
 		total:    l.space.size,
 		compatRO: roFreeSpaceTree | roFreeSpaceValid,
-		incompat: incompatMixedBackref | incompatExtendedIref | incompatSkinny | incompatNoHoles,
+		incompat: incompatMixedBackref | incompatBigMetadata | incompatExtendedIref | incompatSkinny | incompatNoHoles,
 		csum:     l.csum, dev: l.devItem(), systemChunks: l.systemChunks(),
 		uuidGeneration: generation, // 0 has Linux make the tree anew
 	}

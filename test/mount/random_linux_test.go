@@ -61,6 +61,14 @@ func randomWriters() []randomWriter {
 			for i := range opt.UUID {
 				opt.UUID[i] = byte(1 + r.IntN(255))
 			}
+			tree.Walk(root, func(p string, i *tree.Inode) error {
+				switch {
+				case p == "/" || !i.IsDir() && !i.IsFile():
+				case r.IntN(20) == 0:
+					opt.NoDataCow = append(opt.NoDataCow, p)
+				}
+				return nil
+			})
 			opt = btrfsPacked(t, root, opt)
 			size, err := btrfs.Size(root, r.Int64N(2<<30), opt)
 			if err != nil {
