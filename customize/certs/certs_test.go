@@ -20,7 +20,7 @@ import (
 
 	"imgbuild/customize"
 	"imgbuild/fault"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 // value is an attribute of a name with a string type of ASN.1.
@@ -152,7 +152,7 @@ func TestValidate(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	c := Config{PEM: []string{string(certificateOf(t, simple(t, "a"), 0, true))}}
-	sys := firstboot.System(t, map[string]string{"etc/pki/trust/anchors/x": "x"})
+	sys := systems.System(t, map[string]string{"etc/pki/trust/anchors/x": "x"})
 	if _, err := Apply(sys, c); fault.ClassOf(err) != fault.Unsupported || !strings.Contains(fault.HintOf(err), "COPY ca.crt /etc/pki/trust/anchors/ and RUN update-ca-certificates") {
 		t.Errorf("%v: %s", err, fault.HintOf(err))
 	}
@@ -236,7 +236,7 @@ func TestDebian(t *testing.T) {
 			for name, text := range update() {
 				files["etc/ssl/certs/"+name] = text
 			}
-			sys := firstboot.System(t, files)
+			sys := systems.System(t, files)
 			if err := setExecutable(sys, "/etc/ca-certificates/update.d/hook"); err != nil {
 				t.Fatal(err)
 			}
@@ -248,14 +248,14 @@ func TestDebian(t *testing.T) {
 			if local {
 				own = "var/usrlocal/share/ca-certificates"
 			}
-			write("etc/ca-certificates.conf", firstboot.Text(t, sys, "etc/ca-certificates.conf"))
+			write("etc/ca-certificates.conf", systems.Text(t, sys, "etc/ca-certificates.conf"))
 			for _, e := range sys.Lookup("/" + own).Entries() {
-				write(own+"/"+e.Name, firstboot.Text(t, sys, own+"/"+e.Name))
+				write(own+"/"+e.Name, systems.Text(t, sys, own+"/"+e.Name))
 			}
 			want := update()
 			got := sys.Lookup("/etc/ssl/certs").Entries()
 			for _, e := range got {
-				if text := firstboot.Text(t, sys, "etc/ssl/certs/"+e.Name); text != want[e.Name] {
+				if text := systems.Text(t, sys, "etc/ssl/certs/"+e.Name); text != want[e.Name] {
 					t.Errorf("%s: %.60q, want %.60q", e.Name, text, want[e.Name])
 				}
 			}
@@ -268,8 +268,8 @@ func TestDebian(t *testing.T) {
 				t.Error("anchors are missing")
 			}
 			// Once more changes nothing.
-			before := firstboot.Text(t, sys, "etc/ssl/certs/ca-certificates.crt") + firstboot.Text(t, sys, "etc/ca-certificates.conf")
-			if _, err := Apply(sys, Config{PEM: added}); err != nil || before != firstboot.Text(t, sys, "etc/ssl/certs/ca-certificates.crt")+firstboot.Text(t, sys, "etc/ca-certificates.conf") {
+			before := systems.Text(t, sys, "etc/ssl/certs/ca-certificates.crt") + systems.Text(t, sys, "etc/ca-certificates.conf")
+			if _, err := Apply(sys, Config{PEM: added}); err != nil || before != systems.Text(t, sys, "etc/ssl/certs/ca-certificates.crt")+systems.Text(t, sys, "etc/ca-certificates.conf") {
 				t.Errorf("again: %v", err)
 			}
 		})
@@ -286,7 +286,7 @@ func TestJavaErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sys := firstboot.System(t, nil)
+	sys := systems.System(t, nil)
 	for _, text := range []string{"", strings.Repeat("x", 40), "\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x00" + strings.Repeat("x", 20)} {
 		if _, err := addJava(sys, []byte(text), cert[0]); err == nil {
 			t.Errorf("%q is a key store", text)

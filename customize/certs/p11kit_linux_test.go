@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 // nobody runs trust, which reads no configuration of root's.
@@ -173,7 +173,7 @@ func TestP11(t *testing.T) {
 	for p, text := range extract(t, base) {
 		files["etc/pki/ca-trust/extracted/"+p] = text
 	}
-	sys := firstboot.System(t, files)
+	sys := systems.System(t, files)
 	warnings, err := Apply(sys, Config{PEM: added})
 	if err != nil || len(warnings) != 1 || warnings[0].Field != "cacerts.pem_certs[3]" {
 		t.Fatalf("%v, %v", warnings, err)
@@ -184,7 +184,7 @@ func TestP11(t *testing.T) {
 	}
 	for _, e := range sys.Lookup("/etc/pki/ca-trust/source/anchors").Entries() {
 		if n, ok := strings.CutSuffix(e.Name, ".pem"); ok {
-			anchors[n] = firstboot.Text(t, sys, "etc/pki/ca-trust/source/anchors/"+e.Name)
+			anchors[n] = systems.Text(t, sys, "etc/pki/ca-trust/source/anchors/"+e.Name)
 		}
 	}
 	if len(anchors) != 7 {
@@ -194,7 +194,7 @@ func TestP11(t *testing.T) {
 	n := 0
 	for p, text := range want {
 		at := "etc/pki/ca-trust/extracted/" + p
-		got := firstboot.Text(t, sys, at)
+		got := systems.Text(t, sys, at)
 		if strings.HasPrefix(p, "pem/directory-hash/") && strings.Contains(p, "Same") || strings.HasPrefix(text, "-> Same") {
 			// Which of the two comes first is p11-kit's order.
 			if got == "" {
@@ -219,8 +219,8 @@ func TestP11(t *testing.T) {
 		}
 	}
 	// Once more changes nothing.
-	before := firstboot.Text(t, sys, "etc/pki/ca-trust/extracted/java/cacerts") + firstboot.Text(t, sys, "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem")
-	if _, err := Apply(sys, Config{PEM: added}); err != nil || before != firstboot.Text(t, sys, "etc/pki/ca-trust/extracted/java/cacerts")+firstboot.Text(t, sys, "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem") {
+	before := systems.Text(t, sys, "etc/pki/ca-trust/extracted/java/cacerts") + systems.Text(t, sys, "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem")
+	if _, err := Apply(sys, Config{PEM: added}); err != nil || before != systems.Text(t, sys, "etc/pki/ca-trust/extracted/java/cacerts")+systems.Text(t, sys, "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem") {
 		t.Errorf("again: %v", err)
 	}
 	if !isCA(&x509.Certificate{Version: 1}) {

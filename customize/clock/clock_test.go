@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"imgbuild/fault"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 const data = "TZif2 and more"
@@ -26,7 +26,7 @@ func TestTimezone(t *testing.T) {
 			for p, text := range files {
 				all[p] = text
 			}
-			sys := firstboot.System(t, all)
+			sys := systems.System(t, all)
 			_, err := Apply(sys, Config{Timezone: &zone})
 			if fails != "" {
 				if err == nil || !strings.Contains(err.Error(), fails) || fault.ClassOf(err) != fault.Usage {
@@ -34,25 +34,25 @@ func TestTimezone(t *testing.T) {
 				}
 				continue
 			}
-			if got := firstboot.Text(t, sys, "etc/localtime"); err != nil || got != "-> ../usr/share/zoneinfo/"+zone {
+			if got := systems.Text(t, sys, "etc/localtime"); err != nil || got != "-> ../usr/share/zoneinfo/"+zone {
 				t.Errorf("%s: %v, %s", zone, err, got)
 			}
-			if firstboot.Text(t, sys, "etc/timezone") != "" {
+			if systems.Text(t, sys, "etc/timezone") != "" {
 				t.Error("/etc/timezone was made")
 			}
 		}
 	}
 	// As systemd-firstboot makes the link; it looks at this machine's zones.
-	if want, ok := firstboot.Run(t, "--timezone=UTC", "etc/localtime"); ok && want != "-> ../usr/share/zoneinfo/UTC" {
+	if want, ok := systems.Run(t, "--timezone=UTC", "etc/localtime"); ok && want != "-> ../usr/share/zoneinfo/UTC" {
 		t.Errorf("systemd-firstboot: %s", want)
 	}
 	image["etc/timezone"] = "Etc/UTC\n"
-	sys := firstboot.System(t, image)
-	if _, err := Apply(sys, Config{Timezone: pointer("Europe/Berlin")}); err != nil || firstboot.Text(t, sys, "etc/timezone") != "Europe/Berlin\n" {
-		t.Errorf("Debian's /etc/timezone: %v, %q", err, firstboot.Text(t, sys, "etc/timezone"))
+	sys := systems.System(t, image)
+	if _, err := Apply(sys, Config{Timezone: pointer("Europe/Berlin")}); err != nil || systems.Text(t, sys, "etc/timezone") != "Europe/Berlin\n" {
+		t.Errorf("Debian's /etc/timezone: %v, %q", err, systems.Text(t, sys, "etc/timezone"))
 	}
-	sys = firstboot.System(t, map[string]string{"etc/localtime": "-> x"})
-	if _, err := Apply(sys, Config{Timezone: pointer("UTC")}); err != nil || firstboot.Text(t, sys, "etc/localtime") != "" {
+	sys = systems.System(t, map[string]string{"etc/localtime": "-> x"})
+	if _, err := Apply(sys, Config{Timezone: pointer("UTC")}); err != nil || systems.Text(t, sys, "etc/localtime") != "" {
 		t.Errorf("UTC without zones: %v", err)
 	}
 	if _, err := Apply(sys, Config{Timezone: pointer("Europe/Berlin")}); fault.ClassOf(err) != fault.Unsupported || !strings.Contains(fault.HintOf(err), "tzdata") {
@@ -66,20 +66,20 @@ func TestChrony(t *testing.T) {
 	const after = "server 10.0.0.1 iburst\nserver ntp.example.com iburst\n# comment\n server kept\nserverx\nsourcedir /run/chrony-dhcp\n"
 	c := Config{NTPServers: []string{"10.0.0.1", "ntp.example.com"}}
 	for _, conf := range []string{"etc/chrony.conf", "etc/chrony/chrony.conf"} {
-		sys := firstboot.System(t, map[string]string{"usr/sbin/chronyd": "x", conf: before})
-		if _, err := Apply(sys, c); err != nil || firstboot.Text(t, sys, conf) != after {
-			t.Errorf("%s: %v, %q", conf, err, firstboot.Text(t, sys, conf))
+		sys := systems.System(t, map[string]string{"usr/sbin/chronyd": "x", conf: before})
+		if _, err := Apply(sys, c); err != nil || systems.Text(t, sys, conf) != after {
+			t.Errorf("%s: %v, %q", conf, err, systems.Text(t, sys, conf))
 		}
 	}
-	sys := firstboot.System(t, map[string]string{"usr/sbin/chronyd": "x"})
+	sys := systems.System(t, map[string]string{"usr/sbin/chronyd": "x"})
 	if _, err := Apply(sys, c); fault.ClassOf(err) != fault.BadImage {
 		t.Errorf("no chrony.conf: %v", err)
 	}
-	sys = firstboot.System(t, map[string]string{"usr/lib/systemd/systemd-timesyncd": "x"})
-	if _, err := Apply(sys, c); err != nil || firstboot.Text(t, sys, "etc/systemd/timesyncd.conf.d/60-imgbuild.conf") != "[Time]\nNTP=\nNTP=10.0.0.1 ntp.example.com\n" {
+	sys = systems.System(t, map[string]string{"usr/lib/systemd/systemd-timesyncd": "x"})
+	if _, err := Apply(sys, c); err != nil || systems.Text(t, sys, "etc/systemd/timesyncd.conf.d/60-imgbuild.conf") != "[Time]\nNTP=\nNTP=10.0.0.1 ntp.example.com\n" {
 		t.Errorf("timesyncd: %v", err)
 	}
-	sys = firstboot.System(t, map[string]string{"usr/bin/dnf": "x"})
+	sys = systems.System(t, map[string]string{"usr/bin/dnf": "x"})
 	if _, err := Apply(sys, c); fault.ClassOf(err) != fault.Unsupported || fault.HintOf(err) != "put RUN dnf install -y chrony into the Containerfile" {
 		t.Errorf("neither: %v, %s", err, fault.HintOf(err))
 	}

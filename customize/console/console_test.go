@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"imgbuild/fault"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 func TestApply(t *testing.T) {
@@ -14,12 +14,12 @@ func TestApply(t *testing.T) {
 	const want = "serial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial\n"
 	for _, files := range []map[string]string{nil, {"usr/lib/bootupd/grub2-static/grub-static-pre.cfg": "source $prefix/console.cfg\n"},
 		{"usr/lib/bootupd/grub2-static/grub-static-pre.cfg": "", "usr/lib/bootupd/grub2-static/configs.d/05.cfg": "source $prefix/console.cfg\n"}} {
-		effects, _, err := Apply(firstboot.System(t, files), c)
+		effects, _, err := Apply(systems.System(t, files), c)
 		if err != nil || len(effects.Boot) != 1 || effects.Boot[0].Path != "grub2/console.cfg" || effects.Boot[0].Mode != 0o644 || string(effects.Boot[0].Text) != want {
 			t.Errorf("%v, %+v", err, effects)
 		}
 	}
-	sys := firstboot.System(t, map[string]string{"usr/lib/bootupd/grub2-static/grub-static-pre.cfg": "set timeout=1\n"})
+	sys := systems.System(t, map[string]string{"usr/lib/bootupd/grub2-static/grub-static-pre.cfg": "set timeout=1\n"})
 	if _, _, err := Apply(sys, c); fault.ClassOf(err) != fault.Unsupported || !strings.Contains(fault.HintOf(err), "configs.d") {
 		t.Errorf("%v", err)
 	}

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"imgbuild/fault"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 func TestApply(t *testing.T) {
@@ -19,10 +19,10 @@ func TestApply(t *testing.T) {
 		{map[string]string{"usr/bin/dnf": "", "usr/lib/os-release": "ID=x\n"}, "", fault.BadImage},
 		{map[string]string{"usr/bin/dnf": ""}, "", fault.BadImage},
 	} {
-		sys := firstboot.System(t, tc.files)
+		sys := systems.System(t, tc.files)
 		_, err := Apply(sys, Config{SetReleaseVer: true})
-		if err == nil && tc.class != 0 || err != nil && fault.ClassOf(err) != tc.class || firstboot.Text(t, sys, "etc/dnf/vars/releasever") != tc.want {
-			t.Errorf("%v: %v, %q", tc.files, err, firstboot.Text(t, sys, "etc/dnf/vars/releasever"))
+		if err == nil && tc.class != 0 || err != nil && fault.ClassOf(err) != tc.class || systems.Text(t, sys, "etc/dnf/vars/releasever") != tc.want {
+			t.Errorf("%v: %v, %q", tc.files, err, systems.Text(t, sys, "etc/dnf/vars/releasever"))
 		}
 		if _, err := Apply(sys, Config{}); err != nil {
 			t.Error(err)

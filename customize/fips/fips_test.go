@@ -11,7 +11,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"imgbuild/fault"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 // cpio makes an archive of names and contents.
@@ -99,7 +99,7 @@ func TestApply(t *testing.T) {
 		"etc/crypto-policies/local.d/nss-p11.config": "local\n",
 		"etc/crypto-policies/config":                 "# comment\nDEFAULT\n",
 	}
-	sys := firstboot.System(t, files)
+	sys := systems.System(t, files)
 	effects, warnings, err := Apply(sys, Config{Enabled: true})
 	if err != nil || len(warnings) > 0 || len(effects.Kargs) != 1 || effects.Kargs[0] != "fips=1" || len(effects.Boot) > 0 {
 		t.Fatalf("%+v, %v, %v", effects, warnings, err)
@@ -109,7 +109,7 @@ func TestApply(t *testing.T) {
 		"etc/crypto-policies/back-ends/bind.config": "-> /usr/share/crypto-policies/FIPS/bind.txt", "etc/crypto-policies/back-ends/nss.config": "fips nss\nlocal\n",
 		"etc/crypto-policies/back-ends/own.config": "own",
 	} {
-		if got := firstboot.Text(t, sys, p); got != want {
+		if got := systems.Text(t, sys, p); got != want {
 			t.Errorf("%s: %q, want %q", p, got, want)
 		}
 	}
@@ -121,12 +121,12 @@ func TestApply(t *testing.T) {
 		if text != "" {
 			files["usr/lib/modules/6.1/initramfs.img"] = text
 		}
-		sys = firstboot.System(t, files)
+		sys = systems.System(t, files)
 		if _, _, err := Apply(sys, Config{Enabled: true}); fault.ClassOf(err) != fault.Unsupported || !strings.Contains(fault.HintOf(err), "add_dracutmodules") {
 			t.Errorf("%.20q: %v", text, err)
 		}
 	}
-	sys = firstboot.System(t, map[string]string{"usr/lib/modules/6.1/initramfs.img": files["usr/lib/modules/6.1/initramfs.img"]})
+	sys = systems.System(t, map[string]string{"usr/lib/modules/6.1/initramfs.img": files["usr/lib/modules/6.1/initramfs.img"]})
 	if _, warnings, err := Apply(sys, Config{Enabled: true}); err != nil || len(warnings) != 1 {
 		t.Errorf("no crypto policies: %v, %v", warnings, err)
 	}

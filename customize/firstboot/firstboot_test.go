@@ -9,7 +9,7 @@ import (
 
 	"imgbuild/customize"
 	"imgbuild/fault"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 func image() map[string]string {
@@ -24,7 +24,7 @@ func TestApply(t *testing.T) {
 		{Type: "satellite", Command: "curl x | bash"},
 		{Type: "aap", JobTemplateURL: "https://aap.example.com/t/9/callback/", HostConfigKey: "it's"},
 	}}
-	sys := firstboot.System(t, image())
+	sys := systems.System(t, image())
 	if _, err := Apply(sys, c); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestApply(t *testing.T) {
 			"Requires=osbuild-first-boot-custom-1.service\nAfter=network-online.target osbuild-first-boot-custom-1.service a.service\nBefore=b.service c.target\n\n" +
 			"[Service]\nType=oneshot\nRemainAfterExit=yes\nTimeoutStartSec=infinity\nExecStart=-/etc/imgbuild/first-boot/named\n\n[Install]\nWantedBy=multi-user.target\n",
 	} {
-		if got := firstboot.Text(t, sys, p); got != want {
+		if got := systems.Text(t, sys, p); got != want {
 			t.Errorf("%s: %q, want %q", p, got, want)
 		}
 	}
@@ -70,7 +70,7 @@ func verify(t *testing.T, sys *customize.System) {
 			continue
 		}
 		n++
-		if err := os.WriteFile(filepath.Join(at, e.Name), []byte(firstboot.Text(t, sys, unitDir+"/"+e.Name)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(at, e.Name), []byte(systems.Text(t, sys, unitDir+"/"+e.Name)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		want := "enabled"
@@ -127,14 +127,14 @@ func TestValidate(t *testing.T) {
 func TestRefused(t *testing.T) {
 	files := image()
 	delete(files, "usr/bin/curl")
-	_, err := Apply(firstboot.System(t, files), Config{Scripts: []Script{{Type: "aap", JobTemplateURL: "https://example.com", HostConfigKey: "k"}}})
+	_, err := Apply(systems.System(t, files), Config{Scripts: []Script{{Type: "aap", JobTemplateURL: "https://example.com", HostConfigKey: "k"}}})
 	if fault.ClassOf(err) != fault.Unsupported || !strings.Contains(err.Error(), "firstboot.scripts[0].type: there is no curl") {
 		t.Errorf("%v", err)
 	}
-	if _, err := Apply(firstboot.System(t, nil), Config{Scripts: []Script{{Type: "custom", Contents: "x"}}}); fault.ClassOf(err) != fault.Unsupported {
+	if _, err := Apply(systems.System(t, nil), Config{Scripts: []Script{{Type: "custom", Contents: "x"}}}); fault.ClassOf(err) != fault.Unsupported {
 		t.Errorf("%v", err)
 	}
-	if _, err := Apply(firstboot.System(t, nil), Config{}); err != nil {
+	if _, err := Apply(systems.System(t, nil), Config{}); err != nil {
 		t.Errorf("%v", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"imgbuild/fault"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 const conf = `{"ignition":{"version":"3.4.0"}}`
@@ -45,7 +45,7 @@ func TestApply(t *testing.T) {
 		if tc.kargs != "" {
 			files["usr/lib/bootc/kargs.d/10.toml"] = tc.kargs
 		}
-		effects, _, err := Apply(firstboot.System(t, files), tc.c)
+		effects, _, err := Apply(systems.System(t, files), tc.c)
 		if err != nil || strings.Join(effects.Kargs, " ") != tc.added {
 			t.Errorf("%+v: %v, %q", tc.c, err, effects.Kargs)
 			continue
@@ -75,12 +75,12 @@ func TestRefused(t *testing.T) {
 				delete(files, p)
 			}
 		}
-		_, _, err := Apply(firstboot.System(t, files), embedded(conf))
+		_, _, err := Apply(systems.System(t, files), embedded(conf))
 		if fault.ClassOf(err) != fault.Unsupported || !strings.Contains(err.Error(), want) || fault.HintOf(err) == "" {
 			t.Errorf("without %s: %v", without, err)
 		}
 	}
-	if effects, _, err := Apply(firstboot.System(t, nil), Config{}); err != nil || len(effects.Boot) > 0 {
+	if effects, _, err := Apply(systems.System(t, nil), Config{}); err != nil || len(effects.Boot) > 0 {
 		t.Errorf("nothing to do: %v", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"imgbuild/content"
 	"imgbuild/fault"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 func pointer(s string) *string { return &s }
@@ -43,7 +43,7 @@ func TestLanguage(t *testing.T) {
 	}
 	for name, ok := range map[string]bool{"C": true, "POSIX": true, "C.UTF-8": true, "de_DE.UTF-8": true, "de_DE.utf8": true, "fr_FR.UTF-8": true, "en_US": true,
 		"ca_ES@valencia": true, "de_DE": false, "it_IT.UTF-8": false, "en_US.UTF-8": false, "xx": false} {
-		sys := firstboot.System(t, image)
+		sys := systems.System(t, image)
 		_, err := Apply(sys, Config{Languages: []string{name}})
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", name, err)
@@ -54,34 +54,34 @@ func TestLanguage(t *testing.T) {
 			}
 			continue
 		}
-		want, _ := firstboot.Run(t, "--locale="+name, "etc/locale.conf")
-		if got := firstboot.Text(t, sys, "etc/locale.conf"); got != want {
+		want, _ := systems.Run(t, "--locale="+name, "etc/locale.conf")
+		if got := systems.Text(t, sys, "etc/locale.conf"); got != want {
 			t.Errorf("%s: %q, systemd-firstboot %q", name, got, want)
 		}
 	}
 	// All have to be there, the first one counts.
-	sys := firstboot.System(t, image)
+	sys := systems.System(t, image)
 	_, err := Apply(sys, Config{Languages: []string{"de_DE.UTF-8", "xx_XX.UTF-8", "yy"}})
 	if err == nil || !strings.Contains(err.Error(), "locale.languages[1]: the locale xx_XX.UTF-8 is not in the image\nlocale.languages[2]") {
 		t.Errorf("%v", err)
 	}
-	if _, err := Apply(sys, Config{Languages: []string{"de_DE.UTF-8", "C.UTF-8"}}); err != nil || firstboot.Text(t, sys, "etc/locale.conf") != "LANG=de_DE.UTF-8\n" {
+	if _, err := Apply(sys, Config{Languages: []string{"de_DE.UTF-8", "C.UTF-8"}}); err != nil || systems.Text(t, sys, "etc/locale.conf") != "LANG=de_DE.UTF-8\n" {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestDebianLocale(t *testing.T) {
-	sys := firstboot.System(t, map[string]string{"etc/default/locale": "-> ../locale.conf", "usr/bin/apt-get": "x"})
-	if _, err := Apply(sys, Config{Languages: []string{"C.UTF-8"}}); err != nil || firstboot.Text(t, sys, "etc/default/locale") != "-> ../locale.conf" || firstboot.Text(t, sys, "etc/locale.conf") != "LANG=C.UTF-8\n" {
+	sys := systems.System(t, map[string]string{"etc/default/locale": "-> ../locale.conf", "usr/bin/apt-get": "x"})
+	if _, err := Apply(sys, Config{Languages: []string{"C.UTF-8"}}); err != nil || systems.Text(t, sys, "etc/default/locale") != "-> ../locale.conf" || systems.Text(t, sys, "etc/locale.conf") != "LANG=C.UTF-8\n" {
 		t.Errorf("link: %v", err)
 	}
 	_, err := Apply(sys, Config{Languages: []string{"de_DE.UTF-8"}})
 	if want := "put RUN apt-get update && apt-get install -y locales && echo 'de_DE.UTF-8 UTF-8' >>/etc/locale.gen && locale-gen into the Containerfile"; fault.HintOf(err) != want {
 		t.Errorf("hint %s", fault.HintOf(err))
 	}
-	sys = firstboot.System(t, map[string]string{"etc/default/locale": "#  File\nLANG=x\nLC_ALL=y\nLC_TIME=z\n"})
-	if _, err := Apply(sys, Config{Languages: []string{"C.UTF-8"}}); err != nil || firstboot.Text(t, sys, "etc/default/locale") != "#  File\nLANG=C.UTF-8\nLC_TIME=z\n" {
-		t.Errorf("file: %v, %q", err, firstboot.Text(t, sys, "etc/default/locale"))
+	sys = systems.System(t, map[string]string{"etc/default/locale": "#  File\nLANG=x\nLC_ALL=y\nLC_TIME=z\n"})
+	if _, err := Apply(sys, Config{Languages: []string{"C.UTF-8"}}); err != nil || systems.Text(t, sys, "etc/default/locale") != "#  File\nLANG=C.UTF-8\nLC_TIME=z\n" {
+		t.Errorf("file: %v, %q", err, systems.Text(t, sys, "etc/default/locale"))
 	}
 }
 
@@ -103,13 +103,13 @@ func keyboards(t *testing.T) string {
 func TestKeyboard(t *testing.T) {
 	models := keyboards(t)
 	for _, name := range []string{"de", "us", "uk", "de-latin1", "fr_CH", "ro-std", "jp106", "ua-utf", "xx", "us-euro"} {
-		sys := firstboot.System(t, map[string]string{"usr/share/systemd/kbd-model-map": models, "usr/share/kbd/keymaps/i386/q/" + name + ".map.gz": "x"})
+		sys := systems.System(t, map[string]string{"usr/share/systemd/kbd-model-map": models, "usr/share/kbd/keymaps/i386/q/" + name + ".map.gz": "x"})
 		if _, err := Apply(sys, Config{Keyboard: &name}); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		want, ok := firstboot.Run(t, "--keymap="+name, "etc/vconsole.conf")
-		if got := firstboot.Text(t, sys, "etc/vconsole.conf"); !ok || got != want {
+		want, ok := systems.Run(t, "--keymap="+name, "etc/vconsole.conf")
+		if got := systems.Text(t, sys, "etc/vconsole.conf"); !ok || got != want {
 			t.Errorf("%s: %q, systemd-firstboot %q", name, got, want)
 		}
 	}
@@ -134,35 +134,35 @@ func TestX11(t *testing.T) {
 			"        Option \"XkbLayout\" \"fr\"\n        Option \"XkbModel\" \"microsoftpro\"\n        Option \"XkbVariant\" \"bepo\"\n        Option \"XkbOptions\" \"terminate:ctrl_alt_bksp\"\nEndSection\n"},
 		{"zz", "FONT=eurlatgr\nKEYMAP=zz\n", image["etc/default/keyboard"], ""},
 	} {
-		sys := firstboot.System(t, image)
+		sys := systems.System(t, image)
 		if _, err := Apply(sys, Config{Keyboard: &tc.keymap}); err != nil {
 			t.Errorf("%s: %v", tc.keymap, err)
 		}
-		if got := firstboot.Text(t, sys, "etc/vconsole.conf"); got != tc.vconsole {
+		if got := systems.Text(t, sys, "etc/vconsole.conf"); got != tc.vconsole {
 			t.Errorf("%s: %q, want %q", tc.keymap, got, tc.vconsole)
 		}
-		if got := firstboot.Text(t, sys, "etc/default/keyboard"); got != tc.debian {
+		if got := systems.Text(t, sys, "etc/default/keyboard"); got != tc.debian {
 			t.Errorf("%s: %q, want %q", tc.keymap, got, tc.debian)
 		}
-		if got := firstboot.Text(t, sys, "etc/X11/xorg.conf.d/00-keyboard.conf"); !strings.HasSuffix(got, tc.xorg) || (got == "") != (tc.xorg == "") {
+		if got := systems.Text(t, sys, "etc/X11/xorg.conf.d/00-keyboard.conf"); !strings.HasSuffix(got, tc.xorg) || (got == "") != (tc.xorg == "") {
 			t.Errorf("%s: %q, want %q", tc.keymap, got, tc.xorg)
 		}
 	}
-	sys := firstboot.System(t, image)
+	sys := systems.System(t, image)
 	if _, err := Apply(sys, Config{Keyboard: pointer("cm")}); err == nil || !strings.Contains(err.Error(), "no keymap cm for the console") || fault.ClassOf(err) != fault.Usage {
 		t.Errorf("layout without a keymap: %v", err)
 	}
 	if _, err := Apply(sys, Config{Keyboard: pointer("nosuch")}); err == nil || !strings.Contains(err.Error(), "no keymap nosuch") || fault.ClassOf(err) != fault.Usage {
 		t.Errorf("unknown: %v", err)
 	}
-	sys = firstboot.System(t, map[string]string{"usr/bin/dnf": "x"})
+	sys = systems.System(t, map[string]string{"usr/bin/dnf": "x"})
 	if _, err := Apply(sys, Config{Keyboard: pointer("de")}); fault.ClassOf(err) != fault.Unsupported || !strings.Contains(fault.HintOf(err), "dnf install -y kbd") {
 		t.Errorf("no keymaps: %v", err)
 	}
 	// As Debian has it since its 14th release.
-	sys = firstboot.System(t, map[string]string{"etc/vconsole.conf": "-> default/keyboard", "usr/share/systemd/kbd-model-map": image["usr/share/systemd/kbd-model-map"]})
-	if _, err := Apply(sys, Config{Keyboard: pointer("de")}); err != nil || !strings.Contains(firstboot.Text(t, sys, "etc/default/keyboard"), "XKBLAYOUT=de\n") || firstboot.Text(t, sys, "etc/vconsole.conf") != "-> default/keyboard" {
-		t.Errorf("Debian: %v, %q", err, firstboot.Text(t, sys, "etc/default/keyboard"))
+	sys = systems.System(t, map[string]string{"etc/vconsole.conf": "-> default/keyboard", "usr/share/systemd/kbd-model-map": image["usr/share/systemd/kbd-model-map"]})
+	if _, err := Apply(sys, Config{Keyboard: pointer("de")}); err != nil || !strings.Contains(systems.Text(t, sys, "etc/default/keyboard"), "XKBLAYOUT=de\n") || systems.Text(t, sys, "etc/vconsole.conf") != "-> default/keyboard" {
+		t.Errorf("Debian: %v, %q", err, systems.Text(t, sys, "etc/default/keyboard"))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"imgbuild/customize"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 	"imgbuild/tree"
 )
 
@@ -101,17 +101,17 @@ func TestApply(t *testing.T) {
 			for p, text := range tc.files {
 				files["etc/ssh/"+p] = text
 			}
-			sys := firstboot.System(t, files)
+			sys := systems.System(t, files)
 			if _, err := Apply(sys, all); err != nil {
 				t.Fatal(err)
 			}
 			if tc.main == "" {
 				tc.main = tc.files["sshd_config"]
 			}
-			if got := firstboot.Text(t, sys, "etc/ssh/sshd_config"); got != tc.main {
+			if got := systems.Text(t, sys, "etc/ssh/sshd_config"); got != tc.main {
 				t.Errorf("%q, want %q", got, tc.main)
 			}
-			if got := firstboot.Text(t, sys, dropIn); (got != "") != tc.dropIn {
+			if got := systems.Text(t, sys, dropIn); (got != "") != tc.dropIn {
 				t.Errorf("drop-in %q", got)
 			}
 			got := effective(t, sys)

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"imgbuild/fault"
-	"imgbuild/test/firstboot"
+	"imgbuild/test/systems"
 )
 
 func yes() *bool { b := true; return &b }
@@ -15,19 +15,19 @@ func seconds(n int64) *int64 { return &n }
 
 func TestRefused(t *testing.T) {
 	c := Config{PasswordAuthentication: yes()}
-	sys := firstboot.System(t, map[string]string{"usr/bin/dnf": "x"})
+	sys := systems.System(t, map[string]string{"usr/bin/dnf": "x"})
 	if _, err := Apply(sys, c); fault.ClassOf(err) != fault.Unsupported || !strings.Contains(fault.HintOf(err), "dnf install -y openssh-server") {
 		t.Errorf("no sshd: %v", err)
 	}
 	if _, err := Apply(sys, Config{}); err != nil {
 		t.Errorf("nothing to do: %v", err)
 	}
-	sys = firstboot.System(t, map[string]string{"usr/sbin/sshd": "x", "etc/ssh/sshd_config": "Include /usr/lib/ssh/*.conf\n", "usr/lib/ssh/a.conf": "\n\nPasswordAuthentication no\n"})
+	sys = systems.System(t, map[string]string{"usr/sbin/sshd": "x", "etc/ssh/sshd_config": "Include /usr/lib/ssh/*.conf\n", "usr/lib/ssh/a.conf": "\n\nPasswordAuthentication no\n"})
 	if _, err := Apply(sys, c); fault.ClassOf(err) != fault.Unsupported || !strings.Contains(err.Error(), "/usr/lib/ssh/a.conf line 3, which is part of the image") {
 		t.Errorf("set in /usr: %v", err)
 	}
 	for _, text := range []string{"Include /etc/ssh/sshd_config\n", "Port \"22\n"} {
-		sys = firstboot.System(t, map[string]string{"usr/sbin/sshd": "x", "etc/ssh/sshd_config": text})
+		sys = systems.System(t, map[string]string{"usr/sbin/sshd": "x", "etc/ssh/sshd_config": text})
 		if _, err := Apply(sys, c); fault.ClassOf(err) != fault.BadImage {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -54,7 +54,7 @@ func FuzzParseLine(f *testing.F) {
 		if err != nil || keyword == "" {
 			return
 		}
-		sys := firstboot.System(t, map[string]string{"usr/sbin/sshd": "x", "etc/ssh/sshd_config": s})
+		sys := systems.System(t, map[string]string{"usr/sbin/sshd": "x", "etc/ssh/sshd_config": s})
 		if _, err := Apply(sys, Config{PasswordAuthentication: yes()}); err != nil && fault.ClassOf(err) != fault.BadImage {
 			t.Errorf("%q (%q): %v", s, args, err)
 		}

@@ -1,6 +1,6 @@
-// Package firstboot compares settings with what systemd-firstboot makes of them, on
+// Package systems compares settings with what systemd-firstboot makes of them, on
 // systems of a few files.
-package firstboot
+package systems
 
 import (
 	"os"
