@@ -99,13 +99,15 @@ type encoder interface {
 // speed in MB/s; qemu-img convert -c needs 500 MB/s per core for its 302 with zstd:
 //
 //	zstd:1 311 618, zstd:3 301 444, zstd:7 299 378, zstd:10 292 43
+//
+// So level 1 is the default: 3 % larger than qemu-img's, and no slower.
 func newEncoder(c Compression, level int) (encoder, error) {
 	switch c {
 	case Zlib:
 		w, err := deflate.NewCompressor()
 		return flateEncoder{w}, err
 	case Zstd:
-		speed := zstd.SpeedDefault
+		speed := zstd.SpeedFastest
 		if level != 0 {
 			speed = zstd.EncoderLevelFromZstd(level)
 		}

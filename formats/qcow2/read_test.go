@@ -138,7 +138,7 @@ func TestReadRefused(t *testing.T) {
 		"nothing":            {nil, fault.BadImage, "72 bytes at 0"},
 		"text":               {disktest.Text(1000), fault.BadImage, "not of this format"},
 		"backing file":       {made("-b", base, "-F", "raw"), fault.Unsupported, base},
-		"encryption":         {made("--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"), fault.Unsupported, "encrypted"},
+		"encryption":         {made("--object", "secret,id=s,data=x", "-o", "encrypt.format=aes,encrypt.key-secret=s"), fault.Unsupported, "encrypted"},
 		"external data file": {made("-o", "data_file="+base+".2"), fault.Unsupported, "external data"},
 		"dirty":              {changed(func(b []byte) { be.PutUint64(b[72:], incompatDirty) }), fault.Unsupported, "dirty"},
 		"corrupt":            {changed(func(b []byte) { be.PutUint64(b[72:], incompatCorrupt) }), fault.BadImage, "corrupt"},
