@@ -149,7 +149,7 @@ type kind struct {
 type measurement struct {
 	wall, cpu time.Duration
 	labels    time.Duration // of wall, on verifying the base and labelling
-	plan      time.Duration // of wall, on all of a file system but its content
+	plan      time.Duration // of the processor, on all of a file system but its content
 	rss       int64         // bytes, at most
 	result    int64         // bytes of the result that are allocated
 	temporary int64         // bytes of the cache that are allocated

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -70,6 +71,16 @@ func (r *treeReader) read(path string, info fs.FileInfo) (*tree.Inode, error) {
 		return nil, fmt.Errorf("%s: extended attributes, or %v", path, err)
 	}
 	return i, nil
+}
+
+// ownTime returns the time of the processor that this process has used: the
+// machine may be busy.
+func ownTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // fileContent is the content of the file at a path.
