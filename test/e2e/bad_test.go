@@ -163,7 +163,8 @@ func TestNoSource(t *testing.T) {
 		{closed + "/os:1", 3},
 		{"docker://" + closed + "/os:1", 3},
 		{"oci:" + sample(t) + ":nonsense", 3},
-		{"dir:/tmp", 6},
+		{"dir:/nonexistent", 3},
+		{"docker-daemon:os:1", 6},
 		{"UPPER//case::", 2},
 	} {
 		dir := t.TempDir()

@@ -21,3 +21,19 @@ func TestBootBtrfs(t *testing.T) {
 		t.Errorf("%d files with fs-verity were measured:\n%s", objects, strings.Join(m.Notes, "\n"))
 	}
 }
+
+// Subvolumes of one btrfs for root, /var and /home, compressed, start from a BIOS.
+func TestBootBtrfsSubvolumes(t *testing.T) {
+	_, log := bootsLayout(t, path(t, "IMGBUILD_SAMPLE", "../../.cache/sample", "make sample"),
+		"partition_table:\n  partitions:\n    - {size: 1 MiB, type: 21686148-6449-6e6f-744e-656564454649}\n"+layoutESP+`
+    - {size: 512 MiB, payload_type: filesystem, payload: {type: ext4, mountpoint: /boot, label: boot}}
+    - {size: 64 MiB, payload_type: swap, payload: {label: swap}}
+    - payload_type: btrfs
+      payload:
+        subvolumes:
+          - {name: root, mountpoint: /, compress: "zstd:3"}
+          - {name: var, mountpoint: /var, compress: "zstd:1"}
+          - {name: home, mountpoint: /home}
+`, Options{Firmware: BIOS})
+	expect(t, log, "Adding 65532k swap", "Mounted \x1b[0;1;39mvar.mount", "Mounted \x1b[0;1;39mvar-home.mount")
+}
