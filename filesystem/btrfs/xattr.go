@@ -2,6 +2,7 @@ package btrfs
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -59,4 +60,38 @@ func checkAttr(x tree.Xattr) (store bool, err error) {
 		return false, fmt.Errorf("value of %d bytes, more than the %d that btrfs allows", len(x.Value), maxXattr-len(x.Name))
 	}
 	return true, nil
+}
+
+// setAttrs stores the extended attributes of a node.
+func (c *collector) setAttrs(n *node) error {
+	list := n.inode.Xattrs
+	if len(list) == 0 {
+		return nil
+	}
+	c.key = c.key[:0]
+	for _, a := range list {
+		c.key = binary.AppendUvarint(c.key, uint64(len(a.Name)))
+		c.key = append(c.key, a.Name...)
+		c.key = binary.AppendUvarint(c.key, uint64(len(a.Value)))
+		c.key = append(c.key, a.Value...)
+	}
+	set, ok := c.setsByID[string(c.key)]
+	if !ok {
+		attrs, err := newAttrs(list)
+		if err != nil {
+			return err
+		}
+		if len(attrs) > 0 {
+			c.sets = append(c.sets, attrs)
+			set = uint32(len(c.sets))
+		}
+		c.setsByID[string(c.key)] = set
+	}
+	n.set = set
+	if set > 0 {
+		for _, a := range c.sets[set-1] {
+			c.metadata += uint64(sizeItem + len(a.data))
+		}
+	}
+	return nil
 }
