@@ -37,6 +37,7 @@ func ranks() []string {
 		"bootloader/bootupd",
 		"bootloader/grub",
 		"bootloader/bls",
+		"initramfs",
 		"customize/accounts",
 		"customize/crypt",
 		"customize/firstboot",
