@@ -106,12 +106,20 @@ func addAll(ctx context.Context, img *disk.Image, formats []Format, progress fun
 		Fill: func(b *batch) bool { return cutter.Next(&b.Piece) },
 		Work: func(worker int, b *batch) error { return b.compress(img, compressors[worker], want) },
 		Emit: func(b *batch) error {
-			for i := range b.pieces {
-				for _, f := range formats {
-					if err := f.Add(ctx, &b.pieces[i]); err != nil {
-						return err
+			// Some formats hash what they write, and all wait for the host.
+			var g errgroup.Group
+			for _, f := range formats {
+				g.Go(func() error {
+					for i := range b.pieces {
+						if err := f.Add(ctx, &b.pieces[i]); err != nil {
+							return err
+						}
 					}
-				}
+					return nil
+				})
+			}
+			if err := g.Wait(); err != nil {
+				return err
 			}
 			if done += b.size; progress != nil {
 				progress(done)

@@ -17,6 +17,11 @@ import (
 // 0.27 s when all is left to the last fsync.
 const window = 8 << 20
 
+// writeUnit is the number of bytes of one write. Measured with 613 MB that are
+// appended to a file on ext4: 0.2 s of CPU with 64 KiB to 512 KiB at a time, 0.3 s
+// with 1 MiB and 1.0 s with 8 MiB, for which Linux takes much larger pages.
+const writeUnit = 512 << 10
+
 // File is an empty file of the host that is written about front to back, by one
 // goroutine. It stays with whoever opened it: File does not close it.
 //
@@ -61,6 +66,16 @@ func (w *File) Truncate(size int64) error {
 
 // WriteAt writes p at the offset off in bytes.
 func (w *File) WriteAt(p []byte, off int64) (int, error) {
+	done := 0
+	for {
+		n, err := w.write(p[done:min(len(p), done+writeUnit)], off+int64(done))
+		if done += n; err != nil || done == len(p) {
+			return done, err
+		}
+	}
+}
+
+func (w *File) write(p []byte, off int64) (int, error) {
 	off += w.base
 	n, err := w.f.WriteAt(p, off)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/adler32"
 	"io"
 	"os"
 
@@ -124,7 +125,6 @@ type Stream struct {
 	directory []uint32
 	table     [tableGrains]uint32 // that grains are added to
 	at        int64               // its index in directory, or -1
-	buf       []byte              // of a grain, as it is stored
 }
 
 // NewStream returns the Stream of a disk of size bytes to w.
@@ -160,13 +160,21 @@ func check(size int64, opt Options) error {
 	return nil
 }
 
-// write writes whole sectors.
-func (s *Stream) write(b []byte) error {
-	if s.sector += int64(len(b)) / sectorSize; s.sector > maxSectors {
+// write writes parts that together are whole sectors.
+func (s *Stream) write(parts ...[]byte) error {
+	n := 0
+	for _, b := range parts {
+		n += len(b)
+	}
+	if s.sector += int64(n) / sectorSize; s.sector > maxSectors {
 		return fault.New(fault.Unsupported, fmt.Errorf("vmdk: more than %d bytes of compressed data", int64(maxSectors*sectorSize)), "make a smaller disk, or use another format")
 	}
-	_, err := s.w.Write(b)
-	return err
+	for _, b := range parts {
+		if _, err := s.w.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Stream) writeHead(opt Options) error {
@@ -188,14 +196,15 @@ func (s *Stream) Add(p *deflate.Piece) error {
 	s.table[p.Number%tableGrains] = uint32(s.sector)
 	s.grains++
 
-	b := append(s.buf[:0], make([]byte, sizeGrainMarker)...)
-	b = append(b, zlibHeader...)
-	b = append(b, p.Stream...)
-	b = binary.BigEndian.AppendUint32(b, p.Sums.Adler)
-	putGrainMarker(b, p.Number, len(b)-sizeGrainMarker)
-	b = append(b, make([]byte, -len(b)&(sectorSize-1))...)
-	s.buf = b
-	return s.write(b)
+	// The stream itself is not copied on the way.
+	n := len(zlibHeader) + len(p.Stream) + adler32.Size
+	var head [sizeGrainMarker + len(zlibHeader)]byte
+	putGrainMarker(head[:], p.Number, n)
+	copy(head[sizeGrainMarker:], zlibHeader)
+	pad := -(sizeGrainMarker + n) & (sectorSize - 1)
+	var tail [adler32.Size + sectorSize]byte
+	binary.BigEndian.PutUint32(tail[:], p.Sums.Adler)
+	return s.write(head[:], p.Stream, tail[:adler32.Size+pad])
 }
 
 // zlibHeader is the header of RFC 1950 of a stream with a window of 32 KiB at most,
