@@ -40,6 +40,37 @@ func TestAbandonedParts(t *testing.T) {
 	}
 }
 
+// The same holds for directories.
+func TestAbandonedDirectories(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "image")
+	abandoned := filepath.Join(dir, ".image.0.part")
+	if err := os.MkdirAll(filepath.Join(abandoned, "blobs", "sha256"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	first, err := createLayout(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := os.ReadDir(abandoned); err != nil || len(list) != 0 || first.temp != abandoned {
+		t.Errorf("the abandoned directory still has %v, %v; %s", list, err, first.temp)
+	}
+	second, err := createLayout(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.temp == first.temp {
+		t.Fatal("two builds write one directory")
+	}
+	if err := commit([]*artefact{second}, nil); err != nil {
+		t.Fatal(err)
+	}
+	first.discard()
+	if left, _ := os.ReadDir(dir); len(left) != 1 || left[0].Name() != "image" {
+		t.Errorf("left %v", left)
+	}
+}
+
 // Builds that start at the same moment get files of their own.
 func TestSimultaneousParts(t *testing.T) {
 	dir := t.TempDir()

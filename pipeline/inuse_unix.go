@@ -35,17 +35,37 @@ func holdLock(f *os.File) (release func()) {
 	return func() { _ = unix.Close(fd) }
 }
 
-// removeAbandoned removes a temporary file that nobody writes any more, and
-// reports whether it did.
+// markDirInUse does for a new directory what markInUse does for a file. Closing
+// what it returns gives up the lock.
+func markDirInUse(path string) (*os.File, bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, false
+	}
+	if !markInUse(f) {
+		f.Close()
+		return nil, false
+	}
+	return f, true
+}
+
+// removeAbandoned removes a temporary file or directory that nobody writes any
+// more, and reports whether it did.
 func removeAbandoned(path string) bool {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	// Anything else may block when it is opened, and is none of ours.
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
+		return false
+	}
+	mode := os.O_RDWR // without which NFS locks no file
+	if info.IsDir() {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, mode, 0)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return false
-	}
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return false
 	}
@@ -55,5 +75,5 @@ func removeAbandoned(path string) bool {
 		return false
 	}
 	named, err := os.Lstat(path)
-	return err == nil && os.SameFile(opened, named) && os.Remove(path) == nil
+	return err == nil && os.SameFile(opened, named) && os.RemoveAll(path) == nil
 }

@@ -45,11 +45,23 @@ func replaceable(path string) error {
 	return nil
 }
 
-// openDir makes the temporary directory.
+// openDir makes the temporary directory. What a killed build left under the same
+// name is taken out of the way.
 func (a *artefact) openDir(dir string) (err error) {
 	for n := range 1000 {
 		a.temp = filepath.Join(dir, fmt.Sprintf(".%s.%d.part", filepath.Base(a.path), n))
-		if err = os.Mkdir(a.temp, 0o777); !errors.Is(err, fs.ErrExist) {
+		err = os.Mkdir(a.temp, 0o777)
+		if errors.Is(err, fs.ErrExist) && removeAbandoned(a.temp) {
+			err = os.Mkdir(a.temp, 0o777)
+		}
+		if err == nil {
+			ok := false
+			if a.lock, ok = markDirInUse(a.temp); !ok {
+				// Another build took it for abandoned in the moment before.
+				err = fs.ErrExist
+			}
+		}
+		if !errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}
@@ -97,5 +109,14 @@ func (a *artefact) renameLayout() error {
 		return err
 	}
 	a.temp = ""
+	a.unlock()
 	return nil
+}
+
+// unlock gives up the lock of a directory.
+func (a *artefact) unlock() {
+	if a.lock != nil {
+		a.lock.Close()
+		a.lock = nil
+	}
 }

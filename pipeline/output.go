@@ -18,6 +18,7 @@ type artefact struct {
 	path  string // the final name
 	temp  string
 	file  *os.File // nil for a directory, and once it is closed
+	lock  *os.File // of a directory that is being written, or nil
 	older string   // what had the final name before, while the build may still fail
 	dirs  []string // made for it, outermost first
 }
@@ -187,6 +188,7 @@ func (a *artefact) discard() {
 		os.RemoveAll(a.temp)
 		a.temp = ""
 	}
+	a.unlock()
 	for i := len(a.dirs) - 1; i >= 0; i-- {
 		os.Remove(a.dirs[i]) // stays when something else is in it
 	}
