@@ -37,7 +37,7 @@ func ranks() []string {
 		"bootloader/bootupd",
 		"bootloader/grub",
 		"bootloader/bls",
-		"initramfs",
+		"initramfs kmod",
 		"customize/accounts",
 		"customize/crypt",
 		"customize/firstboot",
