@@ -1,0 +1,68 @@
+package iso
+
+import (
+	"crypto/md5"
+	"fmt"
+	"hash"
+	"strings"
+)
+
+// The media checksum of isomd5sum (libimplantisomd5.c, libcheckisomd5.c): an MD5
+// over the ISO without its last blocks, taken while the room for it is blank, and
+// digits of it on the way, so that a damaged medium is noticed early.
+const (
+	sumSkip      = 15       // blocks at the end that are not summed
+	sumChunk     = 32 << 10 // unit of reading
+	sumFragments = 20
+	sumDigits    = 3 // for each fragment
+)
+
+// mediaSum is the media checksum in the making.
+type mediaSum struct {
+	md5      hash.Hash
+	left     int64 // bytes to be summed
+	off      int64
+	fragment int64 // bytes
+	last     int64 // number of the fragment that off is in
+	digits   strings.Builder
+}
+
+// newMediaSum returns the sum of an ISO of size bytes.
+func newMediaSum(size int64) *mediaSum {
+	n := max(0, size-sumSkip*BlockSize)
+	return &mediaSum{md5: md5.New(), left: n, fragment: n / (sumFragments + 1)}
+}
+
+// add sums the next bytes of the ISO, a multiple of sumChunk unless they are the
+// last ones.
+func (s *mediaSum) add(b []byte) {
+	for len(b) > 0 && s.left > 0 {
+		n := min(int64(len(b)), sumChunk, s.left)
+		s.md5.Write(b[:n])
+		if s.fragment > 0 && s.off/s.fragment != s.last {
+			s.last = s.off / s.fragment
+			if s.last <= sumFragments {
+				s.take()
+			}
+		}
+		s.off += n
+		s.left -= n
+		b = b[n:]
+	}
+}
+
+// take appends digits of the sum so far: the first of each byte as C prints it
+// without leading zeros.
+func (s *mediaSum) take() {
+	for _, c := range s.md5.Sum(nil)[:sumDigits] {
+		s.digits.WriteByte(fmt.Sprintf("%x", c)[0])
+	}
+}
+
+// text returns what goes into the primary descriptor.
+func (s *mediaSum) text() []byte {
+	b := make([]byte, sizeUse)
+	putText(b, fmt.Sprintf("ISO MD5SUM = %x;SKIPSECTORS = %d;RHLISOSTATUS=0;FRAGMENT SUMS = %s;FRAGMENT COUNT = %d;THIS IS NOT THE SAME AS RUNNING MD5SUM ON THIS ISO!!",
+		s.md5.Sum(nil), sumSkip, s.digits.String(), sumFragments))
+	return b
+}
