@@ -18,6 +18,7 @@ const (
 	Output      Class = 8   // the result or the cache cannot be written
 	Config      Class = 9   // a config file is broken, or contradicts itself or the image
 	Upload      Class = 10  // a cloud refused the result, or could not be reached
+	Device      Class = 11  // a disk to install to is in use, holds data, or fails
 	Interrupted Class = 130 // SIGINT or SIGTERM
 )
 

@@ -25,7 +25,7 @@ func ranks() []string {
 		"cmd/imgbuild",
 		"pipeline",
 		"layouts",
-		"upload/aws",
+		"upload/aws blockdev",
 		"blueprints",
 		"formats/diskfile",
 		"formats/ova formats/gce formats/bmap formats/containerdisk",

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package blockdev
+
+import "io/fs"
+
+func deviceNumber(fs.FileInfo) (string, bool) { return "", false }
