@@ -31,6 +31,9 @@ type Options struct {
 	// AllowPaths are paths below which files and directories may be written, beyond
 	// those that always may.
 	AllowPaths []string
+	// Media says that an installation medium is among what is made, so that the keys
+	// about such are applied.
+	Media bool
 }
 
 // Config is what all config files of a build ask for.

@@ -45,3 +45,14 @@ func (o *Owner) DecodeValue(v *document.Value) string {
 	}
 	return ""
 }
+
+// EncodeValue returns the number of bytes.
+func (s Size) EncodeValue() any { return int64(s) }
+
+// EncodeValue returns the name, or the number.
+func (o Owner) EncodeValue() any {
+	if o.Name != "" {
+		return o.Name
+	}
+	return int64(o.ID)
+}

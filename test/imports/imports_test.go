@@ -54,7 +54,7 @@ func ranks() []string {
 		"tree",
 		"fsverity",
 		"content",
-		"installer/settings",
+		"installer/medium installer/settings",
 		"document",
 		"toml",
 		"fault",
