@@ -10,6 +10,7 @@ type artefacts struct {
 	files    []*artefact // one a type
 	bmap     *artefact   // beside a compressed raw disk, else nil
 	manifest *artefact   // of a build, else nil
+	record   *artefact   // of a build where it is asked for, else nil
 }
 
 // createArtefacts opens the files of a build.
@@ -21,7 +22,10 @@ func createArtefacts(o *Options) (*artefacts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.manifest, err = createArtefact(manifestPath(o)); err != nil {
+	if a.manifest, err = createArtefact(manifestPath(o)); err == nil {
+		err = a.createRecords(o)
+	}
+	if err != nil {
 		a.discard()
 		return nil, err
 	}
@@ -58,7 +62,15 @@ func createFiles(output string, types []Type, f *Formats) (_ *artefacts, err err
 
 // all lists the artefacts that there are, in the order of their making.
 func (a *artefacts) all() []*artefact {
-	list := append([]*artefact{}, a.files...)
+	list := append(append([]*artefact{}, a.files...), a.about()...)
+	if a.record != nil {
+		list = append(list, a.record)
+	}
+	return list
+}
+
+// about lists those that say something of the files of the types.
+func (a *artefacts) about() (list []*artefact) {
 	for _, f := range []*artefact{a.bmap, a.manifest} {
 		if f != nil {
 			list = append(list, f)

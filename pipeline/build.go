@@ -17,6 +17,7 @@ type Result struct {
 	Plan      *Plan
 	Types     []Type   // of the files
 	Artefacts []string // their paths
+	Record    string   // path of the record of the build, if there is one
 	Pushed    string   // the reference and digest of a container disk that was pushed
 }
 
@@ -121,6 +122,8 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 		r := &Result{Plan: b.plan}
 		return r, b.upload(ctx, o, r, p)
 	}
+	sums := hashDisk(ctx, b.image, o)
+	defer sums.close()
 	if err := e.write(ctx, files, p); err != nil {
 		return nil, err
 	}
@@ -131,7 +134,13 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 	if _, err := files.manifest.file.Write(append(text, '\n')); err != nil {
 		return nil, outputError(err)
 	}
+	if err := b.writeRecord(ctx, files, sums, o, p); err != nil {
+		return nil, err
+	}
 	r := &Result{Plan: b.plan, Types: o.Types}
+	if files.record != nil {
+		r.Record = files.record.path
+	}
 	if r.Artefacts, err = files.commit(ctx, o.Chown); err != nil {
 		return nil, err
 	}

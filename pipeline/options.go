@@ -48,6 +48,10 @@ type Options struct {
 	// Upload is where the disk of type ami goes, too; nil is nowhere.
 	Upload   Uploader
 	NoOutput bool // write no file, upload only
+	// Pin is the digest that the image must have, "" for any: whatever the tag says
+	// by now, a registry is asked for that.
+	Pin     string
+	Records Records
 	Formats
 	Reach
 }
@@ -144,6 +148,9 @@ func (o *Options) validate() error {
 		o.Types = []Type{QCOW2}
 	}
 	if err := o.validateUpload(); err != nil {
+		return err
+	}
+	if err := o.validateRecords(); err != nil {
 		return err
 	}
 	o.Types = unique(o.Types)

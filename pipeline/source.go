@@ -6,6 +6,7 @@ import (
 
 	"imgbuild/bootc"
 	"imgbuild/customize/fetch"
+	"imgbuild/fault"
 	"imgbuild/oci"
 	"imgbuild/ostree"
 	"imgbuild/tree"
@@ -54,9 +55,13 @@ func open(ctx context.Context, o *Options, p Progress) (s *source, unpack oci.Un
 	}
 	access := o.registry()
 	access.Arch, access.Cache = o.Arch, unpack.Cache
-	s.image, err = oci.Open(ctx, o.Image, access)
+	s.image, err = oci.Open(ctx, o.Image.Pin(o.Pin), access)
 	if err != nil {
 		return nil, unpack, err
+	}
+	if got := s.image.ManifestDigest; o.Pin != "" && got != o.Pin {
+		s.close()
+		return nil, unpack, fault.New(fault.BadImage, fmt.Errorf("%s: has the digest %s, not %s", o.Image, got, o.Pin), "")
 	}
 	if s.base, err = baseLayers(s.image); err != nil {
 		s.close()

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"imgbuild/attest"
 	"imgbuild/blueprints"
 	"imgbuild/fault"
 	"imgbuild/oci"
@@ -34,6 +35,8 @@ type flags struct {
 	aws                                          awsFlags
 	results                                      resultFlags
 	config                                       configFlags
+	records                                      recordFlags
+	inputs                                       []attest.Resource // files that flags name, but for config's
 }
 
 func newBuild() *cobra.Command {
@@ -61,6 +64,9 @@ they are printed on stdout when all are complete.`,
 			if err := f.results.check(); err != nil {
 				return err
 			}
+			if err := f.records.apply(cmd, f, o); err != nil {
+				return err
+			}
 			result, err := pipeline.Build(cmd.Context(), *o, p)
 			p.finish()
 			if err != nil {
@@ -81,6 +87,7 @@ they are printed on stdout when all are complete.`,
 		},
 	}
 	f.register(cmd.Flags())
+	f.records.register(cmd.Flags())
 	f.results.register(cmd.Flags())
 	return cmd
 }
@@ -128,6 +135,12 @@ func (f *flags) register(s *pflag.FlagSet) {
 // registerSource declares the flags that say where the image comes from.
 func (f *flags) registerSource(s *pflag.FlagSet) {
 	s.StringVar(&f.arch, "target-arch", "", "architecture of the image to take, where there are several (default: this machine's)")
+	f.registerReach(s)
+}
+
+// registerReach declares the flags that say how images are reached, and what they
+// may cost.
+func (f *flags) registerReach(s *pflag.FlagSet) {
 	s.StringVar(&f.cache, "cache", "", "directory for layers, kept between builds (default: the user's cache directory)")
 	s.BoolVar(&f.noCache, "no-cache", false, "keep nothing between builds")
 	s.BoolVar(&f.tlsVerify, "tls-verify", true, "verify the registry's certificate; false also allows plain HTTP")

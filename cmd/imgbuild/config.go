@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"imgbuild/attest"
 	"imgbuild/blueprints"
 	"imgbuild/fault"
 )
@@ -22,7 +23,8 @@ type configFlags struct {
 	ignoreUnsupported bool
 	allowPaths        []string
 
-	root string // where files are looked for; "" is /
+	root   string            // where files are looked for; "" is /
+	inputs []attest.Resource // the files that were read
 }
 
 func (f *configFlags) register(s *pflag.FlagSet) {
@@ -62,6 +64,7 @@ func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Confi
 			return nil, fault.New(fault.Usage, fmt.Errorf("config %s: %w", name, err), "")
 		}
 		sources = append(sources, blueprints.Source{Name: name, Text: text})
+		f.inputs = append(f.inputs, inputFile("config", name, text))
 	}
 	for _, p := range f.allowPaths {
 		if !strings.HasPrefix(p, "/") || path.Clean(p) != p {

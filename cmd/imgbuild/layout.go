@@ -28,6 +28,7 @@ func (f *flags) readLayout(stdin io.Reader, o *pipeline.Options) error {
 	if err != nil {
 		return fault.New(fault.Usage, fmt.Errorf("layout %s: %w", f.layout, err), "")
 	}
+	f.inputs = append(f.inputs, inputFile("layout", f.layout, text))
 	o.Layout, err = pipeline.ReadLayout("layout "+f.layout, text)
 	return err
 }

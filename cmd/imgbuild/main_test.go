@@ -91,6 +91,25 @@ func TestFlags(t *testing.T) {
 	})
 }
 
+// Of every flag of build it is decided whether it shapes the result, and so whether
+// it is in the record of a build.
+func TestFlagsOfRecords(t *testing.T) {
+	build := newBuild()
+	var all []string
+	build.Flags().VisitAll(func(flag *pflag.Flag) {
+		all = append(all, flag.Name)
+		s, i := slices.Contains(shaping(), flag.Name), slices.Contains(incidental(), flag.Name) || strings.HasPrefix(flag.Name, "aws-")
+		if s == i {
+			t.Errorf("--%s must be in one of shaping and incidental (record.go): does it change a byte of the result?", flag.Name)
+		}
+	})
+	for _, name := range shaping() {
+		if !slices.Contains(all, name) {
+			t.Errorf("build has no --%s", name)
+		}
+	}
+}
+
 func TestOneLine(t *testing.T) {
 	if got := oneLine("a\nb\x1b[31m\tc"); got != "a b?[31m c" {
 		t.Errorf("%q", got)

@@ -14,6 +14,7 @@ import (
 // results are what a command made, as printed on stdout.
 type results struct {
 	Artefacts []artefact    `json:"artefacts"`
+	Record    string        `json:"record,omitempty"` // path of the record of the build
 	Pushed    string        `json:"pushed,omitempty"` // reference and digest
 	Uploads   []*aws.Result `json:"uploads"`
 }

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nextData returns the first range of the file from off on that is no hole. The
+// NextData returns the first range of the file from off on that is no hole. The
 // position of the file moves, but nobody uses it.
-func nextData(f *os.File, off, size int64) (start, end int64) {
+func NextData(f *os.File, off, size int64) (start, end int64) {
 	start, end = off, size
 	conn, err := f.SyscallConn()
 	if err != nil {

@@ -51,6 +51,6 @@ func (h *holey) ReadAt(p []byte, off int64) (int, error) { return h.f.ReadAt(p, 
 
 // NextData implements content.SparseSource.
 func (h *holey) NextData(off int64) (start, end int64) {
-	start, end = nextData(h.f, off, h.size)
+	start, end = NextData(h.f, off, h.size)
 	return start, min(end, h.size)
 }

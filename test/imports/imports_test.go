@@ -24,6 +24,7 @@ func ranks() []string {
 	return []string{
 		"cmd/imgbuild",
 		"pipeline",
+		"attest",
 		"layouts",
 		"upload/aws blockdev",
 		"blueprints",
