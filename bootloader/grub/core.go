@@ -47,29 +47,11 @@ func Compose(os *tree.Inode, dir string, o CoreOptions, lba int64) (*Core, error
 	if lba < 1 {
 		return nil, fmt.Errorf("BIOS boot partition at sector %d", lba)
 	}
-	parts, err := composePayload(os, dir, platformPC(), o)
+	image, modules, err := composeCore(os, dir, o, lba)
 	if err != nil {
 		return nil, err
 	}
-	payload := append(parts.kernel.image, parts.area...)
-	stream, err := compress(payload)
-	if err != nil {
-		return nil, fmt.Errorf("compress the core image: %w", err)
-	}
-	raw, err := decompressor(os, dir, len(stream), len(payload))
-	if err != nil {
-		return nil, err
-	}
-	raw = append(raw, stream...)
-	if coreLoadAddr+len(raw) > maxCoreEnd {
-		return nil, fmt.Errorf("%s: core image of %d bytes, and %d are possible", dir, len(raw), maxCoreEnd-coreLoadAddr)
-	}
-	sectors := (len(raw) + sizeSector - 1) / sizeSector
-	image, err := firstSector(os, dir, lba, sectors)
-	if err != nil {
-		return nil, err
-	}
-	image = append(image, raw...)
+	sectors := (len(image)+sizeSector-1)/sizeSector - 1
 	file := bytes.Clone(image)
 	setBlockList(file, 1, sectors)
 	if tail := len(image) % sizeSector; tail != 0 {
@@ -79,7 +61,35 @@ func Compose(os *tree.Inode, dir string, o CoreOptions, lba int64) (*Core, error
 	if err != nil {
 		return nil, err
 	}
-	return &Core{Image: image, BootCode: boot, File: content.Bytes(file), Modules: parts.modules}, nil
+	return &Core{Image: image, BootCode: boot, File: content.Bytes(file), Modules: modules}, nil
+}
+
+// composeCore makes a core image without padding, told that its first sector is
+// lba, and returns the modules in it.
+func composeCore(os *tree.Inode, dir string, o CoreOptions, lba int64) (image []byte, modules []string, err error) {
+	parts, err := composePayload(os, dir, platformPC(), o)
+	if err != nil {
+		return nil, nil, err
+	}
+	payload := append(parts.kernel.image, parts.area...)
+	stream, err := compress(payload)
+	if err != nil {
+		return nil, nil, fmt.Errorf("compress the core image: %w", err)
+	}
+	raw, err := decompressor(os, dir, len(stream), len(payload))
+	if err != nil {
+		return nil, nil, err
+	}
+	raw = append(raw, stream...)
+	if coreLoadAddr+len(raw) > maxCoreEnd {
+		return nil, nil, fmt.Errorf("%s: core image of %d bytes, and %d are possible", dir, len(raw), maxCoreEnd-coreLoadAddr)
+	}
+	sectors := (len(raw) + sizeSector - 1) / sizeSector
+	image, err = firstSector(os, dir, lba, sectors)
+	if err != nil {
+		return nil, nil, err
+	}
+	return append(image, raw...), parts.modules, nil
 }
 
 // compress returns the raw LZMA1 stream of b, lc=3 lp=0 pb=2. It has no end
