@@ -73,10 +73,12 @@ soak: build tools
 	PATH="$(CACHE)/tools/bin:$$PATH:/usr/sbin:/sbin" IMGBUILD_SOAK=1 $(GO) test -timeout 12h ./filesystem/... $$([ "$$(id -u)" != 0 ] || echo ./test/mount)
 	PATH="$(CACHE)/tools/bin:$$PATH:/usr/sbin:/sbin" IMGBUILD_SOAK=1 $(GO) test -timeout 12h -run TestRandomLayouts ./test/e2e
 
-# Every fuzz target for FUZZTIME each.
+# Every fuzz target for FUZZTIME each, and FUZZPARSERS for those that read what
+# strangers write.
 FUZZTIME ?= 1m
+FUZZPARSERS ?= $(FUZZTIME)
 fuzz:
-	GO=$(GO) test/fuzz $(FUZZTIME)
+	GO=$(GO) test/fuzz $(FUZZTIME) $(FUZZPARSERS)
 
 lint:
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
