@@ -86,8 +86,10 @@ type Layout struct {
 	// NoXBOOTLDR keeps a file system /boot from being added where GRUB could do
 	// better with one.
 	NoXBOOTLDR bool
-	Mounts     MountConfig
-	Partitions []Partition
+	// AddFirmware adds the partitions that the image boots by and that are missing.
+	AddFirmware bool
+	Mounts      MountConfig
+	Partitions  []Partition
 }
 
 // Partition is a partition of a layout, in the order of the disk.

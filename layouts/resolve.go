@@ -66,6 +66,9 @@ func (r *Request) base() *Layout {
 		return l
 	}
 	l := r.Base.Clone()
+	if l.AddFirmware {
+		r.addMissing(l)
+	}
 	for i := range l.Partitions {
 		f := l.Partitions[i].FS
 		if f == nil || f.Type != "" {
@@ -79,6 +82,26 @@ func (r *Request) base() *Layout {
 		}
 	}
 	return l
+}
+
+// addMissing puts the partitions that the image boots by, and the layout does not
+// have, before the others.
+func (r *Request) addMissing(l *Layout) {
+	own := l.Partitions
+	l.Partitions = nil
+	has := func(role Role) bool {
+		return slices.ContainsFunc(own, func(p Partition) bool { return p.Role() == role })
+	}
+	if r.Firmware.BIOS && l.Table == GPT && l.SectorSize == 512 && !has(RoleBIOS) {
+		l.add(biosBoot())
+	}
+	if r.Firmware.PReP && !has(RolePReP) {
+		l.add(prep(l.Table))
+	}
+	if r.Firmware.UEFI && !has(RoleESP) {
+		l.add(esp(l.Table, defaultESP))
+	}
+	l.Partitions = append(l.Partitions, own...)
 }
 
 // resized returns the base with the sizes and file systems of

@@ -25,6 +25,7 @@ func ranks() []string {
 		"cmd/imgbuild",
 		"pipeline",
 		"attest",
+		"kickstart",
 		"layouts",
 		"upload/aws blockdev",
 		"blueprints",
