@@ -10,7 +10,7 @@ import (
 // own are the keys that upstream's types do not have: the old spelling of minsize
 // is read there from TOML without a field for it.
 func own() []string {
-	return []string{"customizations.files[].sha256", "customizations.filesystem[].size"}
+	return []string{"customizations.installer.wipe", "customizations.files[].sha256", "customizations.filesystem[].size"}
 }
 
 // The schema has every key of upstream's, and no others but our own.

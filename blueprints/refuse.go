@@ -54,7 +54,6 @@ func mediaRefusals() []refusal {
 		{"customizations.installer.kickstart", anaconda, nil},
 		{"customizations.installer.modules", anaconda, nil},
 		{"customizations.installer.sudo-nopasswd", "sudoers files are part of the image", nopasswd},
-		{"customizations.installer.bootloader", anaconda, nil},
 		{"customizations.installer.payload", anaconda, nil},
 		{"customizations.iso.publisher", "the medium names none", nil},
 	}

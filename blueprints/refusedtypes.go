@@ -58,6 +58,7 @@ type Installer struct {
 	Modules      *InstallerModules    `key:"modules"`
 	Bootloader   *InstallerBootloader `key:"bootloader"`
 	Payload      *InstallerPayload    `key:"payload"`
+	Wipe         bool                 `key:"wipe"` // installs onto disks that hold data; imgbuild's own key
 }
 
 // Kickstart is a kickstart file for Anaconda.

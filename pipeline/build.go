@@ -28,6 +28,12 @@ type build struct {
 	image  *disk.Image
 	id     identity
 	time   time.Time
+
+	// For media, which are made of the image as well.
+	sys     *system
+	disks   *disks
+	minimum int64             // the smallest disk for the content, bytes
+	media   map[Type]*isoTree // that are written
 }
 
 // Build makes the artefacts. They get their final names together at the end,
@@ -48,11 +54,15 @@ func Build(ctx context.Context, o Options, p Progress) (*Result, error) {
 	if err := o.checkUpload(ctx); err != nil {
 		return nil, err
 	}
+	asked := freeze(&o)
 	b, err := prepare(ctx, &o, p)
 	if err != nil {
 		return nil, err
 	}
 	defer b.source.close()
+	if err := b.addMedia(ctx, asked, p); err != nil {
+		return nil, err
+	}
 	for _, w := range b.plan.Warnings {
 		p.Warn(w)
 	}
@@ -104,7 +114,14 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	if err != nil {
 		return nil, badImage(err, o)
 	}
-	return &build{source: s, plan: describe(s, sys, d, l, o), image: image, id: id, time: time.Unix(d.time, 0).UTC()}, nil
+	minimum, err := l.minimum()
+	if err != nil {
+		return nil, badImage(err, o)
+	}
+	return &build{
+		source: s, plan: describe(s, sys, d, l, o), image: image, id: id, time: time.Unix(d.time, 0).UTC(),
+		sys: sys, disks: d, minimum: minimum,
+	}, nil
 }
 
 // badImage names the image in an error that is about its content.
@@ -117,7 +134,7 @@ func badImage(err error, o *Options) error {
 
 // emit writes all artefacts from the one disk, side by side.
 func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progress) (*Result, error) {
-	e := &emission{image: b.image, id: b.id, time: b.time, arch: o.Arch, output: o.Output, types: o.Types, formats: &o.Formats}
+	e := &emission{image: b.image, id: b.id, time: b.time, arch: o.Arch, output: o.Output, types: o.Types, formats: &o.Formats, media: b.media}
 	if o.NoOutput {
 		r := &Result{Plan: b.plan}
 		return r, b.upload(ctx, o, r, p)

@@ -153,11 +153,7 @@ func (d *disks) rehearse(ctx context.Context, source files.Source, sys *system, 
 // rehearseOnce returns the problems of all customizations.
 func (d *disks) rehearseOnce(ctx context.Context, sys *system, o *Options, id identity) (problems []error, err error) {
 	fresh := func() *customize.System {
-		etc := sys.merged.Child("etc")
-		if usr := sys.merged.Child("usr"); usr != nil && usr.Child("etc") != nil {
-			etc = usr.Child("etc")
-		}
-		return customize.New(sys.merged, private(etc), private(sys.merged.Child("var")), d.time, id.bytes)
+		return customize.New(sys.merged, private(sys.etc()), private(sys.merged.Child("var")), d.time, id.bytes)
 	}
 	trial := fresh()
 	d.custom.effects, d.custom.warnings = customize.Effects{}, nil
@@ -196,6 +192,14 @@ func (d *disks) rehearseOnce(ctx context.Context, sys *system, o *Options, id id
 		}
 	}
 	return problems, nil
+}
+
+// etc returns the image's /etc.
+func (sys *system) etc() *tree.Inode {
+	if usr := sys.merged.Child("usr"); usr != nil && usr.Child("etc") != nil {
+		return usr.Child("etc")
+	}
+	return sys.merged.Child("etc")
 }
 
 // customize applies the customizations to what is deployed.

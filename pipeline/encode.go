@@ -32,6 +32,7 @@ type emission struct {
 	output  string
 	types   []Type
 	formats *Formats
+	media   map[Type]*isoTree // in place of the disk, of types that are media
 
 	container *containerdisk.Image // once it is written
 }
@@ -42,7 +43,15 @@ func (e *emission) write(ctx context.Context, files *artefacts, p Progress) erro
 	for _, n := range e.image.Data(1) {
 		total += n
 	}
-	p.Stage("write "+joinTypes(e.types), total*int64(len(e.types)))
+	total *= int64(len(e.types) - len(e.media))
+	for _, m := range e.media {
+		n, err := m.size()
+		if err != nil {
+			return err
+		}
+		total += n
+	}
+	p.Stage("write "+joinTypes(e.types), total)
 	path := func(t Type) string { return filepath.Join(e.output, e.formats.path(t)) }
 	var pieces []deflate.Format
 	var others []int
@@ -163,6 +172,9 @@ func (e *emission) encode(ctx context.Context, t Type, a *artefact, p Progress) 
 	progress := deltas(p, 1)
 	uuid := e.id.guid("image " + string(t))
 	f := e.formats
+	if m := e.media[t]; m != nil {
+		return m.write(ctx, a, progress)
+	}
 	switch t {
 	case Raw, AMI:
 		if c := f.Compress; c != nil {

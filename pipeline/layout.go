@@ -182,6 +182,19 @@ func layOut(ctx context.Context, s *source, d *disks, o *Options, id identity, p
 	return l, l.placeCore()
 }
 
+// minimum returns the size of the smallest disk for the content, to within what a
+// file system of that size takes for itself.
+func (l *layout) minimum() (int64, error) {
+	sizes := make([]int64, len(l.parts))
+	for i := range l.parts {
+		sizes[i] = l.places[i].Size
+		if l.parts[i].Role() == layouts.RoleRoot {
+			sizes[i] = l.parts[i].need
+		}
+	}
+	return l.disks.layout.Need(sizes)
+}
+
 // placeCore has GRUB's core image for BIOS made anew where it is not where it was
 // expected to be, because a partition in front of it has grown.
 func (l *layout) placeCore() error {

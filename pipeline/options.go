@@ -32,6 +32,10 @@ type Options struct {
 	Getenv     func(string) string
 	Home       string
 	Target     string   // what the installed system follows; "" is Image
+	// CalledAs is what Image is called on the disk and where a system without a Target
+	// looks for updates: where the image was before it came to where Image is.
+	CalledAs *oci.Reference
+	Media    Media
 	Stateroot  string   // "" is that of the image's install config, else default
 	RootFS     string   // "" is that of the image's install config, else ext4
 	Kargs      []string // --karg
@@ -83,6 +87,10 @@ const (
 	OVA   Type = "ova"
 	// ContainerDisk is a container image for KubeVirt.
 	ContainerDisk Type = "containerdisk"
+	// ISO is an installation medium; AnacondaISO is the name that it has with
+	// bootc-image-builder, whose media have Anaconda.
+	ISO         Type = "iso"
+	AnacondaISO Type = "anaconda-iso"
 )
 
 // types lists what can be built, and the path below the output directory that
@@ -105,6 +113,8 @@ func types() []struct {
 		{GCE, "gce/image.tar.gz"},
 		{OVA, "archive/image.ova"},
 		{ContainerDisk, "containerdisk/image.tar"},
+		{ISO, "bootiso/install.iso"},
+		{AnacondaISO, "bootiso/install.iso"},
 	}
 }
 
@@ -154,6 +164,9 @@ func (o *Options) validate() error {
 		return err
 	}
 	o.Types = unique(o.Types)
+	if err := o.validateMedia(); err != nil {
+		return err
+	}
 	if err := o.Formats.validate(o.Types); err != nil {
 		return err
 	}
@@ -215,3 +228,11 @@ func validStateroot(s string) bool {
 }
 
 func usage(err error, hint string) error { return fault.New(fault.Usage, err, hint) }
+
+// called returns how the image is called on the disk.
+func (o *Options) called() oci.Reference {
+	if o.CalledAs != nil {
+		return *o.CalledAs
+	}
+	return o.Image
+}

@@ -37,6 +37,7 @@ func (o *Options) partitioning() partitioning {
 type LayoutFile struct {
 	Name     string // for messages
 	Layout   *layouts.Layout
+	Text     string // as it was read
 	Warnings []string
 }
 
@@ -54,7 +55,7 @@ func ReadLayout(name string, text []byte) (*LayoutFile, error) {
 	if err != nil {
 		return nil, fault.New(fault.ClassOf(err), fmt.Errorf("%s: %w", name, err), fault.HintOf(err))
 	}
-	return &LayoutFile{Name: name, Layout: l, Warnings: warnings}, nil
+	return &LayoutFile{Name: name, Layout: l, Text: string(text), Warnings: warnings}, nil
 }
 
 // diskYAML are the places of an image's own disk layout, the first one winning.

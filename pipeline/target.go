@@ -34,7 +34,7 @@ func newTarget(o *Options, facts *bootc.Image) (target, error) {
 		text = rest
 	}
 	text = strings.TrimPrefix(text, "registry:")
-	ref := o.Image
+	ref := o.called()
 	if text != "" {
 		var err error
 		if ref, err = oci.ParseReference(text); err != nil {

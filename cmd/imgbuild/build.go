@@ -35,6 +35,7 @@ type flags struct {
 	aws                                          awsFlags
 	results                                      resultFlags
 	config                                       configFlags
+	media                                        mediaFlags
 	records                                      recordFlags
 	inputs                                       []attest.Resource // files that flags name, but for config's
 }
@@ -114,6 +115,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.skipBound, "skip-bound-images", false, "leave the image's bound images to the first boot")
 	f.config.register(s)
 	f.formatFlags.register(s)
+	f.media.register(s)
 	f.aws.register(s)
 	s.BoolVar(&f.noOutput, "no-output", false, "write no file, upload only")
 	s.StringVar(&f.seed, "seed", "", "text that all UUIDs derive from (default: the image's digest and these flags)")
@@ -224,6 +226,11 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 	if err := f.readLayout(cmd.InOrStdin(), o); err != nil {
 		return nil, err
 	}
+	if err := f.readProgram(); err != nil {
+		return nil, err
+	}
+	f.media.apply(o)
+	f.config.media = anyMedium(o.Types)
 	if o.Config, err = f.config.load(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
 		return nil, err
 	}

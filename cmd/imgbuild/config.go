@@ -22,6 +22,7 @@ type configFlags struct {
 	files             []string
 	ignoreUnsupported bool
 	allowPaths        []string
+	media             bool // an installation medium is made
 
 	root   string            // where files are looked for; "" is /
 	inputs []attest.Resource // the files that were read
@@ -71,7 +72,7 @@ func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Confi
 			return nil, fault.New(fault.Usage, fmt.Errorf("--allow-paths %q: not an absolute path, written plainly", p), "")
 		}
 	}
-	c, err := blueprints.Load(sources, blueprints.Options{IgnoreUnsupported: f.ignoreUnsupported, AllowPaths: f.allowPaths})
+	c, err := blueprints.Load(sources, blueprints.Options{IgnoreUnsupported: f.ignoreUnsupported, AllowPaths: f.allowPaths, Media: f.media})
 	warn(stderr, c.Warnings)
 	warn(stderr, c.Ignored)
 	return c, err

@@ -66,6 +66,7 @@ func (f *formatFlags) parse(cmd *cobra.Command) (types []pipeline.Type, o pipeli
 		types = append(types, t)
 	}
 	all := owners()
+	maps.Copy(all, mediaOwners())
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		of := all[name]
 		if cmd.Flags().Changed(name) && !slices.ContainsFunc(of, func(t pipeline.Type) bool { return slices.Contains(types, t) }) {

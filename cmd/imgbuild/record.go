@@ -105,6 +105,7 @@ func shaping() []string {
 		"skip-bound-images", "config", "ignore-unsupported", "allow-paths", "seed",
 		"qcow2-compression", "compress", "vhd-subformat", "ova-name", "ova-cpus", "ova-memory", "ova-firmware",
 		"ova-secure-boot", "ova-hardware-version", "containerdisk-format",
+		"iso-target", "iso-unattended", "iso-wipe", "installer-program",
 	}
 }
 

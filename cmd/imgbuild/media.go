@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/spf13/pflag"
+
+	"imgbuild/fault"
+	"imgbuild/installer/settings"
+	"imgbuild/pipeline"
+)
+
+// mediaFlags are those about installation media, as typed.
+type mediaFlags struct {
+	program, target  string
+	wipe, unattended bool
+}
+
+func (f *mediaFlags) register(s *pflag.FlagSet) {
+	s.StringVar(&f.target, "iso-target", "", "disk that the installer of an iso takes: /dev/DISK, /dev/disk/by-id/NAME, serial=NUMBER, first-empty, smallest or largest (default: it asks; unattended: first-empty)")
+	s.BoolVar(&f.unattended, "iso-unattended", false, "make the installer of an iso work without asking")
+	s.BoolVar(&f.wipe, "iso-wipe", false, "let it erase a disk that holds data without asking")
+	s.StringVar(&f.program, "installer-program", "", "imgbuild for Linux on the target's architecture, which becomes the installer of an iso (default: this program)")
+}
+
+// mediaOwners says which types heed the flags.
+func mediaOwners() map[string][]pipeline.Type {
+	m := map[string][]pipeline.Type{}
+	for _, name := range []string{"iso-target", "iso-unattended", "iso-wipe", "installer-program"} {
+		m[name] = []pipeline.Type{pipeline.ISO, pipeline.AnacondaISO}
+	}
+	return m
+}
+
+// apply reads the flags of installation media.
+func (f *mediaFlags) apply(o *pipeline.Options) {
+	o.Media = pipeline.Media{Program: f.program, Settings: settings.Settings{Target: f.target, Wipe: f.wipe, Unattended: f.unattended}}
+}
+
+// readProgram notes which file the installer is.
+func (f *flags) readProgram() error {
+	name := f.media.program
+	if name == "" {
+		return nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return fault.New(fault.Usage, fmt.Errorf("--installer-program: %w", err), "")
+	}
+	f.inputs = append(f.inputs, inputFile("installer-program", name, text))
+	return nil
+}
+
+// anyMedium tells whether a medium is among the types.
+func anyMedium(types []pipeline.Type) bool { return slices.ContainsFunc(types, pipeline.Type.IsMedium) }
