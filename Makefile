@@ -63,14 +63,17 @@ test:
 # with.
 # Then the writers of file systems against the programs of their owners, for so many
 # files: not slower, in 200 MiB up to 100,000 files, linear. That writes up to 20 GB.
+# Last mksquashfs, with the files of a directory.
 BENCH_IMAGE ?= $(CACHE)/sample
 BENCH_FILES ?= 10000,100000,1000000
+BENCH_TREE ?= /usr/lib
 BENCH_LABELLED ?= $(CACHE)/sample-fedoralike
 bench: build samples tools
 	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -max-cold 3 -max-rss 400 $(if $(BENCH_PEER),-peer $(BENCH_PEER))
 	$(GO) run ./test/bench -image $(BENCH_LABELLED) -bin $(BIN) -max-cold 3 -max-rss 400 -max-labels 0.25
 	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -formats
 	PATH="$(CACHE)/tools/bin:$$PATH" $(GO) run ./test/bench -filesystems $(BENCH_FILES) -check
+	$(GO) run ./test/bench -squashfs $(BENCH_TREE) -check
 
 # The tests of file systems with a thousand random trees, a million files and other
 # sizes that take hours, and a thousand random layouts; as root also those that mount.

@@ -121,10 +121,10 @@ func (w *SpoolWriter) emit(p []byte) {
 // grains returns the length of the longest prefix of p made of grains that are
 // all zero, or all not.
 func grains(p []byte) (n int, zero bool) {
-	zero = isZero(p[:min(holeGrain, len(p))])
+	zero = IsZero(p[:min(holeGrain, len(p))])
 	for n < len(p) {
 		g := min(holeGrain, len(p)-n)
-		if isZero(p[n:n+g]) != zero {
+		if IsZero(p[n:n+g]) != zero {
 			break
 		}
 		n += g
@@ -157,8 +157,8 @@ func (w *SpoolWriter) Finish() (*Spool, error) {
 	return spool, nil
 }
 
-// isZero tells whether p holds nothing but zeros.
-func isZero(p []byte) bool {
+// IsZero tells whether p holds nothing but zeros.
+func IsZero(p []byte) bool {
 	for len(p) >= 64 {
 		var x byte
 		for _, b := range p[:8] {

@@ -196,12 +196,12 @@ func TestSpoolSyncAndClose(t *testing.T) {
 func TestIsZero(t *testing.T) {
 	for n := range 200 {
 		b := make([]byte, n)
-		if !isZero(b) {
+		if !IsZero(b) {
 			t.Errorf("%d zeros are not zero", n)
 		}
 		for i := range b {
 			b[i] = 0x80
-			if isZero(b) {
+			if IsZero(b) {
 				t.Errorf("byte %d of %d is missed", i, n)
 			}
 			b[i] = 0
@@ -213,7 +213,7 @@ func BenchmarkIsZero(b *testing.B) {
 	p := make([]byte, holeGrain)
 	b.SetBytes(holeGrain)
 	for b.Loop() {
-		if !isZero(p) {
+		if !IsZero(p) {
 			b.Fatal()
 		}
 	}

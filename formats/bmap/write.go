@@ -25,6 +25,7 @@ import (
 	"imgbuild/disk"
 	"imgbuild/fault"
 	"imgbuild/formats/output"
+	"imgbuild/ordered"
 )
 
 const (
@@ -116,7 +117,7 @@ func hash(ctx context.Context, img *disk.Image, list spans, progress func(int64)
 		mappedRange
 		buf []byte
 	}
-	slots := make([]*slot, 2*output.Workers(32))
+	slots := make([]*slot, 2*ordered.Workers(32))
 	for i := range slots {
 		slots[i] = &slot{buf: make([]byte, 1<<20)}
 	}
@@ -131,7 +132,7 @@ func hash(ctx context.Context, img *disk.Image, list spans, progress func(int64)
 	empty := holes(img)
 	ranges := make([]mappedRange, 0, len(list))
 	done, next := int64(0), 0
-	err := output.Run(ctx, slots, output.Stages[*slot]{
+	err := ordered.Run(ctx, slots, ordered.Stages[*slot]{
 		Fill: func(s *slot) bool {
 			if next == len(list) {
 				return false

@@ -22,6 +22,7 @@ import (
 	"imgbuild/disk"
 	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/ordered"
 )
 
 // Options are the optional arguments of Write. The zero value is gzip.
@@ -100,11 +101,11 @@ type container interface {
 func write(ctx context.Context, img *disk.Image, w io.Writer, opt Options) error {
 	unitSize := opt.Compression.Unit()
 	// One for each core, and two for reading ahead and writing.
-	units := make([]*unit, min(output.Workers(1<<10)+2, int(maxMemory/unitSize)))
+	units := make([]*unit, min(ordered.Workers(1<<10)+2, int(maxMemory/unitSize)))
 	for i := range units {
 		units[i] = &unit{}
 	}
-	encoders := make([]encoder, output.Workers(len(units)))
+	encoders := make([]encoder, ordered.Workers(len(units)))
 	for i := range encoders {
 		e, err := newEncoder(opt.Compression, opt.Level)
 		if err != nil {
@@ -124,7 +125,7 @@ func write(ctx context.Context, img *disk.Image, w io.Writer, opt Options) error
 	defer cutter.Stop()
 
 	done := int64(0)
-	err = output.Run(ctx, units, output.Stages[*unit]{
+	err = ordered.Run(ctx, units, ordered.Stages[*unit]{
 		Fill: func(u *unit) bool { return cutter.Next(&u.Piece) },
 		Work: func(worker int, u *unit) error {
 			if err := u.Read(img); err != nil {

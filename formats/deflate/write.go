@@ -9,6 +9,7 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/formats/output"
+	"imgbuild/ordered"
 )
 
 // Piece is 64 KiB of a disk that are not zero.
@@ -83,11 +84,11 @@ func Write(ctx context.Context, img *disk.Image, formats []Format, progress func
 func addAll(ctx context.Context, img *disk.Image, formats []Format, progress func(done int64)) error {
 	// Two for each core, so that none has to wait while a result waits for its
 	// turn, and two more for reading ahead and writing.
-	slots := make([]*batch, 2*output.Workers(1<<10)+2)
+	slots := make([]*batch, 2*ordered.Workers(1<<10)+2)
 	for i := range slots {
 		slots[i] = &batch{}
 	}
-	compressors := make([]*Compressor, output.Workers(len(slots)))
+	compressors := make([]*Compressor, ordered.Workers(len(slots)))
 	for i := range compressors {
 		var err error
 		if compressors[i], err = NewCompressor(); err != nil {
@@ -102,7 +103,7 @@ func addAll(ctx context.Context, img *disk.Image, formats []Format, progress fun
 	cutter := output.NewCutter(img, Size, batchSize)
 	defer cutter.Stop()
 	done := int64(0)
-	return output.Run(ctx, slots, output.Stages[*batch]{
+	return ordered.Run(ctx, slots, ordered.Stages[*batch]{
 		Fill: func(b *batch) bool { return cutter.Next(&b.Piece) },
 		Work: func(worker int, b *batch) error { return b.compress(img, compressors[worker], want) },
 		Emit: func(b *batch) error {

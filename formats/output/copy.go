@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"imgbuild/disk"
+	"imgbuild/ordered"
 )
 
 const (
@@ -34,7 +35,7 @@ func Copy(ctx context.Context, img *disk.Image, f *File, place func(off int64) (
 	}
 	unit, at := int64(-1), int64(0) // the last one placed
 	done := int64(0)
-	return Run(ctx, pieces, Stages[*Piece]{
+	return ordered.Run(ctx, pieces, ordered.Stages[*Piece]{
 		Fill: cutter.Next,
 		Work: func(_ int, p *Piece) error {
 			if err := p.Read(img); err != nil {

@@ -3,6 +3,7 @@ package qcow2
 import (
 	"imgbuild/disk"
 	"imgbuild/formats/output"
+	"imgbuild/ordered"
 )
 
 // batchClusters is the number of adjacent clusters that are read at once and
@@ -35,7 +36,7 @@ type batch struct {
 func newBatches() []*batch {
 	// Two for each core, so that none has to wait while a result waits for its
 	// turn, and two more for reading ahead and writing.
-	batches := make([]*batch, 2*output.Workers(1<<10)+2)
+	batches := make([]*batch, 2*ordered.Workers(1<<10)+2)
 	for i := range batches {
 		batches[i] = &batch{in: make([]byte, batchClusters*clusterSize)}
 	}

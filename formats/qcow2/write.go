@@ -25,6 +25,7 @@ import (
 	"imgbuild/fault"
 	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/ordered"
 )
 
 // Options are the optional arguments of Write. The zero value is zlib.
@@ -119,7 +120,7 @@ func (w *writer) finish() (int64, error) {
 // writeClusters writes the data and its L2 tables.
 func (w *writer) writeClusters(ctx context.Context, img *disk.Image, opt Options) error {
 	slots := newBatches()
-	encoders := make([]encoder, output.Workers(len(slots)))
+	encoders := make([]encoder, ordered.Workers(len(slots)))
 	for i := range encoders {
 		var err error
 		if encoders[i], err = newEncoder(opt.Compression, opt.Level); err != nil {
@@ -131,7 +132,7 @@ func (w *writer) writeClusters(ctx context.Context, img *disk.Image, opt Options
 
 	plan := planner{next: next}
 	done := int64(0)
-	return output.Run(ctx, slots, output.Stages[*batch]{
+	return ordered.Run(ctx, slots, ordered.Stages[*batch]{
 		Fill: plan.fill,
 		Work: func(worker int, b *batch) error { return b.prepare(img, encoders[worker]) },
 		Emit: func(b *batch) error {

@@ -14,6 +14,10 @@
 // compares the writers of file systems with the programs of their owners, for
 // directories of so many files.
 //
+//	go run ./test/bench -squashfs DIR [-n 3] [-check]
+//
+// compares the writer of squashfs with mksquashfs, both with the same parameters.
+//
 // All kinds of runs take turns, so that a change of the machine's speed meets
 // them alike; the table has the medians. Input is read from the page cache, for
 // which a first run of the floor is not counted.
@@ -42,6 +46,7 @@ type options struct {
 	args                         []string
 
 	filesystems  string
+	squashfs     string
 	formats      bool
 	peers        int
 	check        bool
@@ -63,7 +68,8 @@ func main() {
 	flag.StringVar(&o.phase, "phase", "", "for itself: do the floor once, write to this file")
 	flag.StringVar(&o.filesystems, "filesystems", "", "compare writers of file systems, with trees of so many files (numbers with commas)")
 	flag.IntVar(&o.peers, "peers", 100_000, "with -filesystems: up to how many files the other programs run as well")
-	flag.BoolVar(&o.check, "check", false, "with -filesystems: fail when a writer is slower than the fastest program, not linear, or too large")
+	flag.BoolVar(&o.check, "check", false, "with -filesystems and -squashfs: fail when a writer is slower than the fastest program, not linear, or too large")
+	flag.StringVar(&o.squashfs, "squashfs", "", "compare the writer of squashfs with mksquashfs, for this directory")
 	flag.BoolVar(&o.formats, "formats", false, "compare the formats of the image's disk with qemu-img")
 	flag.StringVar(&o.writer, "writer", "", "for itself: write this file system of -tree to the file of -phase, with -size bytes")
 	flag.StringVar(&o.tree, "tree", "", "see -writer")
@@ -82,10 +88,14 @@ func main() {
 
 func run(ctx context.Context, o options, stdout io.Writer) error {
 	switch {
+	case strings.HasPrefix(o.writer, "squashfs-"):
+		return writeSquashfs(ctx, o, strings.TrimPrefix(o.writer, "squashfs-"))
 	case o.writer != "":
 		return writeFilesystem(ctx, o)
-	case o.n < 1 || o.image == "" && o.filesystems == "":
-		return errors.New("-image or -filesystems, and a positive -n are needed")
+	case o.n < 1 || o.image == "" && o.filesystems == "" && o.squashfs == "":
+		return errors.New("-image, -filesystems or -squashfs, and a positive -n are needed")
+	case o.squashfs != "":
+		return compareSquashfs(ctx, o, stdout)
 	case o.filesystems != "":
 		return filesystems(ctx, o, stdout)
 	case o.formats:

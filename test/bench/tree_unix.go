@@ -63,8 +63,14 @@ func (r *treeReader) read(path string, info fs.FileInfo) (*tree.Inode, error) {
 		if st.Nlink > 1 {
 			r.links[uint64(st.Ino)] = i
 		}
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(path)
+		if err != nil {
+			return nil, err
+		}
+		i = tree.NewLink(target)
 	default:
-		return nil, fmt.Errorf("%s: neither a file nor a directory", path)
+		return nil, fmt.Errorf("%s: not a file, link or directory", path)
 	}
 	i.UID, i.GID, i.Mtime = st.Uid, st.Gid, info.ModTime().Unix()
 	if n, err := unix.Llistxattr(path, nil); err != nil || n > 0 {

@@ -48,7 +48,7 @@ func ranks() []string {
 		"customize",
 		"selinux",
 		"partition",
-		"filesystem/btrfs filesystem/ext4 filesystem/fat filesystem/swap filesystem/xfs",
+		"filesystem/btrfs filesystem/ext4 filesystem/fat filesystem/squashfs filesystem/swap filesystem/xfs",
 		"filesystem",
 		"disk",
 		"oci",
@@ -59,7 +59,7 @@ func ranks() []string {
 		"installer/medium installer/settings",
 		"document",
 		"toml",
-		"fault",
+		"fault ordered",
 	}
 }
 

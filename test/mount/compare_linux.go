@@ -2,6 +2,7 @@ package mount
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -195,6 +196,9 @@ func (c *comparer) xattrs(path, name string, i *tree.Inode) error {
 	}
 	defer f.Close()
 	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if errors.Is(err, unix.ENOTTY) {
+		flags, err = 0, nil // the file system has none
+	}
 	if err != nil {
 		return fmt.Errorf("flags: %w", err)
 	}

@@ -1,4 +1,7 @@
-package output
+// Package ordered runs work on all processors whose results are wanted in order:
+// what is written is the same however many there are, and memory is bounded by
+// the slots that the caller gives.
+package ordered
 
 import (
 	"context"
