@@ -23,6 +23,7 @@ const module = "imgbuild"
 func ranks() []string {
 	return []string{
 		"cmd/imgbuild",
+		"installer/scripts",
 		"pipeline",
 		"attest",
 		"kickstart",
