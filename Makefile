@@ -27,7 +27,7 @@ $(CACHE)/sample-fedoralike/index.json:
 samples: sample $(CACHE)/sample-arm64/index.json $(CACHE)/sample-plain/index.json $(CACHE)/sample-fedoralike/index.json
 
 # The tools that own the formats, as packages without root, and an AWS to test with.
-tools: $(CACHE)/tools/bin/ostree $(CACHE)/moto/moto/server.py $(CACHE)/pykickstart/pykickstart/parser.py
+tools: $(CACHE)/tools/bin/ostree $(CACHE)/moto/moto/server.py $(CACHE)/pykickstart/pykickstart/parser.py $(CACHE)/spdx/spdx_tools/__init__.py
 $(CACHE)/tools/bin/ostree: test/sample/tools.go test/sample/policy.go
 	$(GO) run ./test/sample tools -cache $(CACHE)/debian -o $(CACHE)/tools
 	touch $@
@@ -43,6 +43,13 @@ $(CACHE)/pykickstart/pykickstart/parser.py: test/pykickstart/requirements.txt
 	rm -rf $(CACHE)/pykickstart $(CACHE)/pykickstart.part
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --root-user-action ignore --target $(CACHE)/pykickstart.part -r test/pykickstart/requirements.txt
 	mv $(CACHE)/pykickstart.part $(CACHE)/pykickstart
+	touch $@
+
+# The validator of the SPDX project.
+$(CACHE)/spdx/spdx_tools/__init__.py: test/spdx/requirements.txt
+	rm -rf $(CACHE)/spdx $(CACHE)/spdx.part
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --root-user-action ignore --target $(CACHE)/spdx.part -r test/spdx/requirements.txt
+	mv $(CACHE)/spdx.part $(CACHE)/spdx
 	touch $@
 
 # The main job on the sample: build a disk, and boot it where there is QEMU.

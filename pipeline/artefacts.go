@@ -10,6 +10,7 @@ type artefacts struct {
 	files    []*artefact // one a type
 	bmap     *artefact   // beside a compressed raw disk, else nil
 	manifest *artefact   // of a build, else nil
+	sboms    []*artefact // of a build, one a format that is asked for
 	record   *artefact   // of a build where it is asked for, else nil
 }
 
@@ -76,7 +77,7 @@ func (a *artefacts) about() (list []*artefact) {
 			list = append(list, f)
 		}
 	}
-	return list
+	return append(list, a.sboms...)
 }
 
 // commit gives all files their final names, and returns the paths of those of the

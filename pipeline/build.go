@@ -10,6 +10,7 @@ import (
 	"imgbuild/blueprints"
 	"imgbuild/disk"
 	"imgbuild/fault"
+	"imgbuild/packages"
 )
 
 // Result is what a build made.
@@ -18,6 +19,7 @@ type Result struct {
 	Types     []Type   // of the files
 	Artefacts []string // their paths
 	Record    string   // path of the record of the build, if there is one
+	SBOMs     []string // paths of the SBOMs
 	Pushed    string   // the reference and digest of a container disk that was pushed
 }
 
@@ -34,6 +36,8 @@ type build struct {
 	disks   *disks
 	minimum int64             // the smallest disk for the content, bytes
 	media   map[Type]*isoTree // that are written
+	// inventory is what is installed, where SBOMs are asked for.
+	inventory *packages.Inventory
 }
 
 // Build makes the artefacts. They get their final names together at the end,
@@ -87,6 +91,10 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	if err != nil {
 		return nil, badImage(nameSealed(err, o.Config), o)
 	}
+	inventory, err := sys.readPackages(ctx, o, p)
+	if err != nil {
+		return nil, badImage(err, o)
+	}
 	if err := sys.readConfig(o, p); err != nil {
 		return nil, err
 	}
@@ -120,7 +128,7 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	}
 	return &build{
 		source: s, plan: describe(s, sys, d, l, o), image: image, id: id, time: time.Unix(d.time, 0).UTC(),
-		sys: sys, disks: d, minimum: minimum,
+		sys: sys, disks: d, minimum: minimum, inventory: inventory,
 	}, nil
 }
 
@@ -151,12 +159,18 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 	if _, err := files.manifest.file.Write(append(text, '\n')); err != nil {
 		return nil, outputError(err)
 	}
+	if err := b.writeSBOMs(files, o); err != nil {
+		return nil, err
+	}
 	if err := b.writeRecord(ctx, files, sums, o, p); err != nil {
 		return nil, err
 	}
 	r := &Result{Plan: b.plan, Types: o.Types}
 	if files.record != nil {
 		r.Record = files.record.path
+	}
+	for _, f := range files.sboms {
+		r.SBOMs = append(r.SBOMs, f.path)
 	}
 	if r.Artefacts, err = files.commit(ctx, o.Chown); err != nil {
 		return nil, err

@@ -17,25 +17,25 @@ import (
 
 // Options say what to build. The zero value of a field is its default.
 type Options struct {
-	Image      oci.Reference
-	Arch       string     // GOARCH name; "" is that of the host
-	HostArch   string     // GOARCH name of the host
-	Types      []Type     // without one: qcow2
-	Output     string     // directory of the artefacts; "" is the current one
-	Chown      *Owner     // who owns what is written
-	Cache      string     // directory of the cache; "" with NoCache
-	NoCache    bool       // keep nothing after the build
-	Limits     oci.Limits // of what an image may cost
-	TempDir    string     // where a build without a cache keeps layers
-	Insecure   bool       // --tls-verify=false
-	AuthFile   string     // credentials; "" looks where Docker and Podman do, by Getenv and Home
-	Getenv     func(string) string
-	Home       string
-	Target     string   // what the installed system follows; "" is Image
+	Image    oci.Reference
+	Arch     string     // GOARCH name; "" is that of the host
+	HostArch string     // GOARCH name of the host
+	Types    []Type     // without one: qcow2
+	Output   string     // directory of the artefacts; "" is the current one
+	Chown    *Owner     // who owns what is written
+	Cache    string     // directory of the cache; "" with NoCache
+	NoCache  bool       // keep nothing after the build
+	Limits   oci.Limits // of what an image may cost
+	TempDir  string     // where a build without a cache keeps layers
+	Insecure bool       // --tls-verify=false
+	AuthFile string     // credentials; "" looks where Docker and Podman do, by Getenv and Home
+	Getenv   func(string) string
+	Home     string
+	Target   string // what the installed system follows; "" is Image
 	// CalledAs is what Image is called on the disk and where a system without a Target
 	// looks for updates: where the image was before it came to where Image is.
-	CalledAs *oci.Reference
-	Media    Media
+	CalledAs   *oci.Reference
+	Media      Media
 	Stateroot  string   // "" is that of the image's install config, else default
 	RootFS     string   // "" is that of the image's install config, else ext4
 	Kargs      []string // --karg

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"imgbuild/attest"
+	"imgbuild/sbom"
 )
 
 // Records say what is written beside the results about them.
@@ -22,6 +23,7 @@ type Records struct {
 	Inputs     []attest.Resource
 	Epoch      string
 	Signer     *attest.PrivateKey // signs the record; nil leaves it unsigned
+	SBOMs      []sbom.Format      // software bills of materials of the image
 }
 
 // validateRecords checks what is asked for about records.
@@ -32,6 +34,11 @@ func (o *Options) validateRecords() error {
 	if o.Records.Record && o.NoOutput {
 		return usage(errors.New("a record of files, and no file is written"), "drop one of --record and --no-output")
 	}
+	if len(o.Records.SBOMs) > 0 && o.NoOutput {
+		return usage(errors.New("SBOMs beside files, and no file is written"), "drop one of --sbom and --no-output")
+	}
+	slices.Sort(o.Records.SBOMs)
+	o.Records.SBOMs = slices.Compact(o.Records.SBOMs)
 	return nil
 }
 
@@ -55,6 +62,15 @@ func besidePath(o *Options, what, ext string) string {
 func (a *artefacts) createRecords(o *Options) (err error) {
 	if o.Records.Record {
 		a.record, err = createArtefact(recordPath(o))
+	}
+	for _, f := range o.Records.SBOMs {
+		if err != nil {
+			break
+		}
+		var file *artefact
+		if file, err = createArtefact(besidePath(o, "sbom", f.Extension())); err == nil {
+			a.sboms = append(a.sboms, file)
+		}
 	}
 	return err
 }

@@ -108,7 +108,7 @@ func written(cmd *cobra.Command, r *pipeline.Result) *results {
 	if r.Pushed != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Pushed %s\n", r.Pushed)
 	}
-	made := &results{Record: r.Record, Pushed: r.Pushed}
+	made := &results{Record: r.Record, SBOMs: r.SBOMs, Pushed: r.Pushed}
 	for i, path := range r.Artefacts {
 		made.Artefacts = append(made.Artefacts, artefact{r.Types[i], path})
 	}

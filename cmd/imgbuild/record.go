@@ -16,16 +16,19 @@ import (
 	"imgbuild/attest"
 	"imgbuild/fault"
 	"imgbuild/pipeline"
+	"imgbuild/sbom"
 )
 
 // recordFlags say what is written about the results.
 type recordFlags struct {
 	record            bool
 	key, passwordFile string
+	sboms             []string
 }
 
 func (f *recordFlags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.record, "record", false, "write a record of the build beside the results: an in-toto statement with SLSA provenance, for imgbuild verify")
+	s.StringArrayVar(&f.sboms, "sbom", nil, "write what the image's package database lists beside the results: spdx or cyclonedx; may be repeated")
 	s.StringVar(&f.key, "sign-key", "", "PEM file with the private key that signs the record: ECDSA or Ed25519, also as cosign encrypts it")
 	s.StringVar(&f.passwordFile, "sign-password-file", "", "file with the password of the key (default: $COSIGN_PASSWORD)")
 }
@@ -38,6 +41,13 @@ func (f *recordFlags) apply(cmd *cobra.Command, of *flags, o *pipeline.Options) 
 		if n, err := strconv.ParseInt(r.Epoch, 10, 64); err != nil || n < 0 || n > maxEpoch {
 			return fault.New(fault.Usage, fmt.Errorf("SOURCE_DATE_EPOCH=%q: no number of seconds since 1970", r.Epoch), "")
 		}
+	}
+	for _, name := range f.sboms {
+		format, err := sbom.ParseFormat(name)
+		if err != nil {
+			return fault.New(fault.Usage, fmt.Errorf("--sbom %w", err), fault.HintOf(err))
+		}
+		r.SBOMs = append(r.SBOMs, format)
 	}
 	if f.passwordFile != "" && f.key == "" {
 		return fault.New(fault.Usage, errors.New("--sign-password-file: there is no key that it could be for"), "add --sign-key FILE")
@@ -102,7 +112,7 @@ func shaping() []string {
 	return []string{
 		"type", "target-arch", "rootfs", "size", "root-size", "free-space", "layout", "target-imgref",
 		"enforce-container-sigpolicy", "stateroot", "karg", "karg-delete", "no-default-kernel-args", "disable-selinux",
-		"skip-bound-images", "config", "ignore-unsupported", "allow-paths", "seed",
+		"skip-bound-images", "config", "ignore-unsupported", "allow-paths", "seed", "sbom",
 		"qcow2-compression", "compress", "vhd-subformat", "ova-name", "ova-cpus", "ova-memory", "ova-firmware",
 		"ova-secure-boot", "ova-hardware-version", "containerdisk-format",
 		"iso-target", "iso-unattended", "iso-wipe", "installer-program",

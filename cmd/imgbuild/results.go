@@ -15,6 +15,7 @@ import (
 type results struct {
 	Artefacts []artefact    `json:"artefacts"`
 	Record    string        `json:"record,omitempty"` // path of the record of the build
+	SBOMs     []string      `json:"sboms,omitempty"`
 	Pushed    string        `json:"pushed,omitempty"` // reference and digest
 	Uploads   []*aws.Result `json:"uploads"`
 }

@@ -164,6 +164,7 @@ func (f *verifyFlags) recorded(cmd *cobra.Command, def attest.BuildDefinition) (
 	build.SetErr(cmd.ErrOrStderr())
 	build.SetContext(cmd.Context())
 	of.register(build.Flags())
+	of.records.register(build.Flags())
 	if err := build.ParseFlags(args); err != nil {
 		return nil, fault.New(fault.BadImage, err, "")
 	}
@@ -171,7 +172,7 @@ func (f *verifyFlags) recorded(cmd *cobra.Command, def attest.BuildDefinition) (
 	if err != nil {
 		return nil, err
 	}
-	if err := (&recordFlags{record: true}).apply(build, of, o); err != nil {
+	if err := of.records.apply(build, of, o); err != nil {
 		return nil, err
 	}
 	o.Records.Epoch = def.InternalParameters.SourceDateEpoch

@@ -1,0 +1,181 @@
+// Package sbom finds the package databases of an image and writes software bills of
+// materials of what they say is installed.
+package sbom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"imgbuild/fault"
+	"imgbuild/packages"
+	"imgbuild/packages/deb"
+	"imgbuild/sbom/cyclonedx"
+	"imgbuild/sbom/spdx"
+	"imgbuild/tree"
+)
+
+// Format is a format of SBOMs.
+type Format string
+
+// The formats, as users name them.
+const (
+	SPDX      Format = "spdx"
+	CycloneDX Format = "cyclonedx"
+)
+
+// ParseFormat returns the format called name.
+func ParseFormat(name string) (Format, error) {
+	switch f := Format(name); f {
+	case SPDX, CycloneDX:
+		return f, nil
+	}
+	return "", fault.New(fault.Usage, fmt.Errorf("%q: unknown", name), "the formats are spdx and cyclonedx")
+}
+
+// Extension returns the end of the names of files of the format, which other tools
+// know them by.
+func (f Format) Extension() string {
+	if f == SPDX {
+		return ".spdx.json"
+	}
+	return ".cdx.json"
+}
+
+// Encode returns the document in the format.
+func (f Format) Encode(d *packages.Document) ([]byte, error) {
+	if f == SPDX {
+		return spdx.Encode(d)
+	}
+	return cyclonedx.Encode(d)
+}
+
+// database is a kind of database, and how it is found and read.
+type database struct {
+	name string
+	// read returns what is installed; an error that wraps fs.ErrNotExist is about an
+	// image without such a database.
+	read func(ctx context.Context, root *tree.Inode) ([]*packages.Package, error)
+}
+
+// Read reads all package databases of the system in a tree, of which os-release says
+// what it is. Without any, the inventory has no packages. Errors are of the class BadImage where a database is
+// damaged, Unsupported where it is of a kind that is not read.
+func Read(ctx context.Context, root *tree.Inode, release map[string]string) (*packages.Inventory, error) {
+	inv := &packages.Inventory{OS: system(release)}
+	for _, db := range databases() {
+		list, err := db.read(ctx, root)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fault.Default(fault.BadImage, fmt.Errorf("packages of %s: %w", db.name, err))
+		}
+		list = packages.Resolve(list)
+		base := len(inv.Packages)
+		for _, p := range list {
+			for i := range p.Depends {
+				p.Depends[i] += base
+			}
+			clean(p)
+		}
+		inv.Packages = append(inv.Packages, list...)
+	}
+	return inv, nil
+}
+
+func databases() []database {
+	return []database{{"dpkg", readDeb}}
+}
+
+// clean makes texts such that JSON keeps them: what is not UTF-8 is replaced.
+func clean(p *packages.Package) {
+	for _, s := range []*string{&p.Name, &p.Version, &p.Arch, &p.Summary, &p.License, &p.Supplier, &p.Homepage, &p.Source, &p.SourceVersion} {
+		*s = strings.ToValidUTF8(*s, "\ufffd")
+	}
+}
+
+// open returns the content of a file, following symbolic links in the image.
+func open(root *tree.Inode, name string) (*tree.Inode, error) {
+	i, err := tree.Resolve(root, name)
+	if err != nil {
+		return nil, err
+	}
+	if !i.IsFile() {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
+	}
+	if i.Content.Size() > packages.MaxDatabase {
+		return nil, fmt.Errorf("%s: %d bytes, more than %d", name, i.Content.Size(), int64(packages.MaxDatabase))
+	}
+	return i, nil
+}
+
+// dpkgDirs are the places of dpkg's database; images whose /var is not part of the
+// system move it below /usr.
+func dpkgDirs() []string { return []string{"usr/lib/sysimage/dpkg", "var/lib/dpkg"} }
+
+// readDeb reads dpkg's database, of the first place that has one.
+func readDeb(ctx context.Context, root *tree.Inode) (list []*packages.Package, err error) {
+	found := false
+	for _, dir := range dpkgDirs() {
+		files := []string{dir + "/status"}
+		if d, err := tree.Resolve(root, dir+"/status.d"); err == nil && d.IsDir() {
+			for _, e := range d.Entries() {
+				if !strings.HasSuffix(e.Name, ".md5sums") {
+					files = append(files, dir+"/status.d/"+e.Name)
+				}
+			}
+		}
+		for _, name := range files {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			i, err := open(root, name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			found = true
+			more, err := deb.Parse(i.Content.Reader())
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			list = append(list, more...)
+		}
+		if found {
+			break
+		}
+	}
+	if !found {
+		return nil, fs.ErrNotExist
+	}
+	for _, p := range list {
+		p.License = copyright(root, p)
+	}
+	return list, nil
+}
+
+// copyright returns the licences of a Debian package.
+func copyright(root *tree.Inode, p *packages.Package) string {
+	if !tree.ValidName(p.Name) {
+		return ""
+	}
+	i, err := tree.Resolve(root, path.Join("usr/share/doc", p.Name, "copyright"))
+	if err != nil || !i.IsFile() || i.Content.Size() > deb.MaxCopyright {
+		return ""
+	}
+	return deb.License(i.Content.Reader())
+}
+
+// system returns the operating system by its os-release(5).
+func system(release map[string]string) packages.OS {
+	return packages.OS{
+		ID: release["ID"], VersionID: release["VERSION_ID"], Name: release["NAME"], PrettyName: release["PRETTY_NAME"],
+		CPE: release["CPE_NAME"], HomeURL: release["HOME_URL"],
+	}
+}

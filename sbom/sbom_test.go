@@ -1,0 +1,103 @@
+package sbom
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"imgbuild/content"
+	"imgbuild/fault"
+	"imgbuild/tree"
+)
+
+// files makes a tree of files, and of symbolic links where a content begins with
+// "->".
+func files(t *testing.T, list map[string]string) *tree.Inode {
+	t.Helper()
+	root := tree.NewDir(0o755)
+	for name, text := range list {
+		i := tree.NewFile(0o644, content.String(text))
+		if target, ok := strings.CutPrefix(text, "->"); ok {
+			i = tree.NewLink(target)
+		}
+		if err := tree.Put(root, name, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func debPackage(name string) string {
+	return "Package: " + name + "\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: x\n\n"
+}
+
+func TestReadDeb(t *testing.T) {
+	for what, c := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"dpkg":             {map[string]string{"var/lib/dpkg/status": debPackage("b") + debPackage("a")}, "a b"},
+		"moved":            {map[string]string{"usr/lib/sysimage/dpkg/status": debPackage("a"), "var/lib/dpkg": "->/usr/lib/sysimage/dpkg"}, "a"},
+		"without dpkg":     {map[string]string{"var/lib/dpkg/status.d/a": "Package: a\nVersion: 1\n", "var/lib/dpkg/status.d/a.md5sums": "x y\n"}, "a"},
+		"nothing":          {map[string]string{"etc/x": ""}, ""},
+		"link out of it":   {map[string]string{"var/lib/dpkg": "->../../../../nonexistent"}, ""},
+		"a loop of links":  {map[string]string{"var/lib/dpkg/status": "->status"}, "too many symbolic links"},
+		"damaged":          {map[string]string{"var/lib/dpkg/status": "nonsense\n"}, "packages of dpkg: var/lib/dpkg/status: line 1: no field"},
+		"not UTF-8 at all": {map[string]string{"var/lib/dpkg/status": debPackage("a\xff")}, "a\ufffd"},
+		"a hostile name":   {map[string]string{"var/lib/dpkg/status": debPackage("../../etc"), "usr/share/doc/x": ""}, "../../etc"},
+	} {
+		inv, err := Read(context.Background(), files(t, c.files), map[string]string{"ID": "x"})
+		got := ""
+		if err != nil {
+			if got = err.Error(); fault.ClassOf(err) != fault.BadImage || !strings.Contains(got, c.want) {
+				t.Errorf("%s: %v", what, err)
+			}
+			continue
+		}
+		var names []string
+		for _, p := range inv.Packages {
+			names = append(names, p.Name)
+		}
+		if got = strings.Join(names, " "); got != c.want || inv.OS.ID != "x" {
+			t.Errorf("%s: %q, want %q", what, got, c.want)
+		}
+	}
+}
+
+func TestLicenseOfDeb(t *testing.T) {
+	root := files(t, map[string]string{
+		"var/lib/dpkg/status":       debPackage("a") + debPackage("b"),
+		"usr/share/doc/a/copyright": "Format: x\nLicense: Expat\n",
+		"usr/share/doc/b":           "->a",
+	})
+	inv, err := Read(context.Background(), root, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range inv.Packages {
+		if p.License != "MIT" {
+			t.Errorf("%s: licence %q", p.Name, p.License)
+		}
+	}
+}
+
+func TestReadCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := Read(ctx, files(t, map[string]string{"var/lib/dpkg/status": debPackage("a")}), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestParseFormat(t *testing.T) {
+	for _, name := range []string{"spdx", "cyclonedx"} {
+		if f, err := ParseFormat(name); err != nil || string(f) != name || !slices.Contains([]string{".spdx.json", ".cdx.json"}, f.Extension()) {
+			t.Errorf("%s: %v, %v", name, f, err)
+		}
+	}
+	if _, err := ParseFormat("pdf"); fault.ClassOf(err) != fault.Usage {
+		t.Errorf("%v", err)
+	}
+}
