@@ -15,7 +15,13 @@ type Choice struct {
 	Modules  []*Module // ascending by name; all that one depends on is there
 	Firmware []File    // ascending by path
 	Index    *Index
+	// Broken names the modules that were left out, ascending, and what each of them
+	// depends on that the kernel does not have: no kernel would load them.
+	Broken []Broken
 }
+
+// Broken is a module that cannot be loaded.
+type Broken struct{ Name, Missing string }
 
 // File is a file of firmware.
 type File struct {
@@ -109,6 +115,7 @@ func (k *Kernel) Choose(ctx context.Context, firmware *tree.Inode, o Options) (*
 		}
 	}
 	chosen := map[string]*Module{}
+	missing := map[string]string{} // by the module that cannot do without it
 	total := int64(0)
 	for len(todo) > 0 {
 		list, err := k.read(ctx, sortedKeys(todo))
@@ -127,7 +134,7 @@ func (k *Kernel) Choose(ctx context.Context, firmware *tree.Inode, o Options) (*
 				switch _, ok := k.files[d]; {
 				case chosen[d] != nil || k.builtin[d]:
 				case !ok:
-					return nil, fmt.Errorf("kernel module %s: it depends on %s, which the image does not have", m.Path, d)
+					missing[m.Name] = d
 				default:
 					next[d] = true
 				}
@@ -140,13 +147,33 @@ func (k *Kernel) Choose(ctx context.Context, firmware *tree.Inode, o Options) (*
 		}
 		todo = next
 	}
-	c := &Choice{}
+	c := &Choice{Broken: dropBroken(chosen, missing)}
 	for _, name := range sortedKeys(chosen) {
 		c.Modules = append(c.Modules, chosen[name])
 	}
 	c.Firmware = firmwareOf(c.Modules, firmware)
 	c.Index = newIndex(c.Modules)
 	return c, nil
+}
+
+// dropBroken takes out of chosen the modules that miss something, and those that
+// depend on them.
+func dropBroken(chosen map[string]*Module, missing map[string]string) (list []Broken) {
+	for again := len(missing) > 0; again; {
+		again = false
+		for _, name := range sortedKeys(chosen) {
+			for _, d := range chosen[name].Depends {
+				if what, ok := missing[d]; ok && missing[name] == "" {
+					missing[name], again = what, true
+				}
+			}
+		}
+	}
+	for _, name := range sortedKeys(missing) {
+		delete(chosen, name)
+		list = append(list, Broken{name, missing[name]})
+	}
+	return list
 }
 
 // firmwareOf returns the files that the modules name and the image has.

@@ -204,8 +204,17 @@ func TestBad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Choose(context.Background(), nil, Options{}); err == nil || !strings.Contains(err.Error(), "depends on libahci") {
-		t.Errorf("without libahci: %v", err)
+	c, err := k.Choose(context.Background(), nil, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(c.Broken, Broken{"ahci", "libahci"}) {
+		t.Errorf("without libahci: broken are %v", c.Broken)
+	}
+	for _, m := range c.Modules {
+		if slices.ContainsFunc(c.Broken, func(b Broken) bool { return b.Name == m.Name || slices.Contains(m.Depends, b.Name) }) {
+			t.Errorf("%s is chosen, and cannot be loaded", m.Name)
+		}
 	}
 }
 

@@ -54,6 +54,13 @@ func (sys *system) initrd(ctx context.Context, program []byte, network bool, p P
 	if err != nil {
 		return nil, fault.Default(fault.BadImage, err)
 	}
+	for _, b := range choice.Broken {
+		err := fmt.Errorf("kernel module %s depends on %s, which the image does not have", b.Name, b.Missing)
+		if b.Name == "isofs" {
+			return nil, fault.New(fault.Unsupported, fmt.Errorf("%w, so that the installer could not read its own medium", err), "install the kernel package with all modules in the Containerfile (kernel-modules, linux-image-amd64)")
+		}
+		p.Warn(err.Error() + ": the installer does without it")
+	}
 	index, err := choice.Index.Encode()
 	if err != nil {
 		return nil, err

@@ -32,7 +32,9 @@ func newISOTree(volumeID string, time int64, id identity) *isoTree {
 }
 
 // file puts content at a path.
-func (t *isoTree) file(path string, ref content.Ref) error { return t.put(path, tree.NewFile(0o644, ref)) }
+func (t *isoTree) file(path string, ref content.Ref) error {
+	return t.put(path, tree.NewFile(0o644, ref))
+}
 
 // put puts an inode of nobody else at a path.
 func (t *isoTree) put(path string, i *tree.Inode) error {

@@ -15,7 +15,9 @@ import (
 
 // shells are the shells that are looked for in an image, the best one first: one
 // that has all the tools in itself, then those that need others.
-func shells() []string { return []string{"usr/bin/busybox", "usr/bin/bash", "usr/bin/dash", "usr/bin/sh"} }
+func shells() []string {
+	return []string{"usr/bin/busybox", "usr/bin/bash", "usr/bin/dash", "usr/bin/sh"}
+}
 
 // shellTools are what goes with a shell, of which an image has what it has.
 func shellTools() []string {
