@@ -19,6 +19,7 @@ const (
 	Config      Class = 9   // a config file is broken, or contradicts itself or the image
 	Upload      Class = 10  // a cloud refused the result, or could not be reached
 	Device      Class = 11  // a disk to install to is in use, holds data, or fails
+	Untrusted   Class = 12  // the image is not signed as the policy wants it
 	Interrupted Class = 130 // SIGINT or SIGTERM
 )
 

@@ -58,7 +58,7 @@ func TestClassOf(t *testing.T) {
 // The values are exit codes: scripts depend on them.
 func TestClassValues(t *testing.T) {
 	for class, want := range map[Class]int{
-		Internal: 1, Usage: 2, NotFound: 3, Auth: 4, BadImage: 5, Unsupported: 6, NoSpace: 7, Output: 8, Config: 9, Upload: 10, Device: 11, Interrupted: 130,
+		Internal: 1, Usage: 2, NotFound: 3, Auth: 4, BadImage: 5, Unsupported: 6, NoSpace: 7, Output: 8, Config: 9, Upload: 10, Device: 11, Untrusted: 12, Interrupted: 130,
 	} {
 		if int(class) != want {
 			t.Errorf("class %d, want %d", class, want)

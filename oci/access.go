@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"imgbuild/fault"
+	"imgbuild/trust"
 )
 
 // Access says how registries and local stores are reached, beyond what every
@@ -27,6 +28,11 @@ type Access struct {
 	Local Local
 	// Pull says when a registry is asked.
 	Pull PullPolicy
+	// Policy decides which images may be used. Nil accepts all of them.
+	Policy *trust.Policy
+	// RegistriesD is the directory that says where signatures are, instead of
+	// those of the user and the system.
+	RegistriesD string
 	// root is put before the absolute paths of the system's configuration.
 	root string
 }

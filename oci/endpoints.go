@@ -7,10 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"imgbuild/fault"
 	"imgbuild/oci/internal/registries"
+	"imgbuild/trust"
 )
 
 // endpoint is a place where the image of a reference can be.
@@ -83,6 +85,7 @@ func openNamed(ctx context.Context, ref Reference, opt Options) (source, error) 
 		return nil, err
 	}
 	m := &mirrored{ref: ref, cache: opt.Cache, missed: missed}
+	m.places = sync.OnceValues(func() (*trust.Places, error) { return trust.LoadPlaces(opt.RegistriesD, trustEnv(opt)) })
 	m.remember = opt.Pull == PullMissing || opt.Pull == PullNever
 	m.offline = opt.Pull == PullNever
 	for _, at := range list {
@@ -107,6 +110,7 @@ type mirrored struct {
 	remember bool // the cache may say what the name stands for
 	offline  bool
 	missed   error // why the local store was not it, or nil
+	places   func() (*trust.Places, error)
 }
 
 func (m *mirrored) local() bool { return false }

@@ -53,6 +53,9 @@ type Image struct {
 	Labels         map[string]string // of the config
 	Annotations    map[string]string // of the manifest
 	Layers         []LayerInfo       // lowest first
+	// Signed says who signed the image, in words, one for each signature that the
+	// policy asks for.
+	Signed []string
 
 	src   source
 	state unpackState
@@ -63,7 +66,8 @@ type Image struct {
 //
 // Errors are of the class NotFound when there is no such image or its source
 // cannot be reached, Auth when the registry refuses, BadImage when what was
-// read is damaged or hostile, Unsupported when it is of a kind not supported.
+// read is damaged or hostile, Unsupported when it is of a kind not supported,
+// Untrusted when the policy does not allow it.
 func Open(ctx context.Context, ref Reference, opt Options) (*Image, error) {
 	src, err := openSource(ctx, ref, opt)
 	if err != nil {

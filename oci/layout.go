@@ -91,7 +91,10 @@ func (s *layoutSource) pick(all []descriptor) (*descriptor, error) {
 	var tags []string
 	for _, d := range all {
 		tag := d.Annotations[annotationRefName]
-		if tag != "" {
+		if isArtifact(d) && s.ref.tag == "" && s.ref.digest == "" {
+			continue // a signature or the like
+		}
+		if tag != "" && !isArtifact(d) {
 			tags = append(tags, printable(tag))
 		}
 		if (s.ref.tag == "" || s.ref.tag == tag) && (s.ref.digest == "" || s.ref.digest == d.Digest) {

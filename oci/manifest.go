@@ -37,11 +37,12 @@ const (
 
 // descriptor is descriptor.md of the image specification.
 type descriptor struct {
-	MediaType   string            `json:"mediaType"`
-	Digest      string            `json:"digest"`
-	Size        int64             `json:"size"`
-	Annotations map[string]string `json:"annotations"`
-	Platform    *platform         `json:"platform"`
+	MediaType    string            `json:"mediaType"`
+	Digest       string            `json:"digest"`
+	Size         int64             `json:"size"`
+	Annotations  map[string]string `json:"annotations"`
+	Platform     *platform         `json:"platform"`
+	ArtifactType string            `json:"artifactType"`
 }
 
 type platform struct {

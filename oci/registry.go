@@ -32,6 +32,8 @@ const defaultIdle = time.Minute
 type registrySource struct {
 	ref    Reference
 	host   string // host[:port], that of a mirror where it is one
+	path   string // of the repository there
+	agent  string // User-Agent
 	repo   name.Repository
 	base   *http.Transport
 	idle   time.Duration
@@ -73,7 +75,7 @@ func openEndpoint(_ context.Context, ref Reference, at endpoint, opt Options) (*
 	if err != nil {
 		return nil, fault.New(fault.Usage, err, "")
 	}
-	s := &registrySource{ref: ref, host: at.host, repo: repo, insecure: opt.Insecure, idle: opt.IdleTimeout, cache: opt.Cache, offline: opt.Pull == PullNever}
+	s := &registrySource{ref: ref, host: at.host, path: at.path, agent: opt.UserAgent, repo: repo, insecure: opt.Insecure, idle: opt.IdleTimeout, cache: opt.Cache, offline: opt.Pull == PullNever}
 	if s.idle == 0 {
 		s.idle = defaultIdle
 	}
@@ -134,6 +136,11 @@ func (s *registrySource) connect(ctx context.Context) (*http.Client, error) {
 // get requests a path of the repository. Any status but those of the want list
 // is an error.
 func (s *registrySource) get(ctx context.Context, path string, header http.Header, want ...int) (*http.Response, error) {
+	return s.ask(ctx, path, "", header, want...)
+}
+
+// ask is get with a query.
+func (s *registrySource) ask(ctx context.Context, path, query string, header http.Header, want ...int) (*http.Response, error) {
 	if s.offline {
 		return nil, fault.New(fault.NotFound, errors.New("is not in the cache, and nothing may be pulled"), "--pull missing asks the registry for it")
 	}
@@ -141,7 +148,7 @@ func (s *registrySource) get(ctx context.Context, path string, header http.Heade
 	if err != nil {
 		return nil, err
 	}
-	u := url.URL{Scheme: s.repo.Scheme(), Host: s.repo.RegistryStr(), Path: "/v2/" + s.repo.RepositoryStr() + "/" + path}
+	u := url.URL{Scheme: s.repo.Scheme(), Host: s.repo.RegistryStr(), Path: "/v2/" + s.repo.RepositoryStr() + "/" + path, RawQuery: query}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err

@@ -64,13 +64,23 @@ func resolve(ctx context.Context, src source, ref Reference, opt Options) (*Imag
 		return nil, fmt.Errorf("image %s: %w", ref, err)
 	}
 	digest := sum(raw)
+	var chain []string // digests of the manifest and of the indexes before it
 	for depth := 0; ; depth++ {
 		doc, err := parseDocument(raw, mediaType)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %s: %w", ref, digest, err)
 		}
+		chain = append([]string{digest}, chain...)
 		if doc.Manifests == nil {
-			return resolveManifest(ctx, src, ref, opt, raw, doc, mediaType)
+			signed, err := authorize(ctx, src, ref, opt, chain)
+			if err != nil {
+				return nil, err
+			}
+			img, err := resolveManifest(ctx, src, ref, opt, raw, doc, mediaType)
+			if err == nil {
+				img.Signed = signed
+			}
+			return img, err
 		}
 		if depth == maxIndexDepth {
 			return nil, badImage(fmt.Errorf("image %s: indexes nest more than %d deep", ref, maxIndexDepth))
@@ -159,7 +169,7 @@ func choose(list []descriptor, arch string) (*descriptor, error) {
 	var have []string
 	for i := range list {
 		d := &list[i]
-		if d.Annotations[annotationAttestation] != "" {
+		if d.Annotations[annotationAttestation] != "" || isArtifact(*d) {
 			continue
 		}
 		switch p := d.Platform; {

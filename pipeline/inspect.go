@@ -18,6 +18,7 @@ type Inspection struct {
 	Reference string            `json:"reference"`
 	Digest    string            `json:"digest"`
 	Arch      string            `json:"architecture"`
+	Signed    []string          `json:"signed,omitempty"` // by whom, as far as that was checked
 	Kind      string            `json:"kind"`    // "base", "base and layers" or "layers"
 	Version   string            `json:"version"` // "" where the image does not say
 	Created   int64             `json:"created"` // seconds since 1970, 0 where it does not say
@@ -129,7 +130,7 @@ func (in *Inspection) refuse(err error) {
 // inspectManifest tells what the manifest and the config tell.
 func inspectManifest(s *source) *Inspection {
 	in := &Inspection{
-		Reference: s.image.Reference.String(), Digest: s.image.ManifestDigest, Arch: s.image.Arch,
+		Reference: s.image.Reference.String(), Digest: s.image.ManifestDigest, Arch: s.image.Arch, Signed: s.image.Signed,
 		Version: imageVersion(s.image), Labels: s.image.Labels, Refused: []Refusal{},
 	}
 	in.Created, _ = ostree.Created(s.image.Manifest, s.image.Config)

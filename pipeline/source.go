@@ -63,6 +63,9 @@ func open(ctx context.Context, o *Options, p Progress) (s *source, unpack oci.Un
 		s.close()
 		return nil, unpack, fault.New(fault.BadImage, fmt.Errorf("%s: has the digest %s, not %s", o.Image, got, o.Pin), "")
 	}
+	for _, text := range s.image.Signed {
+		p.Note("signed: " + text)
+	}
 	if s.base, err = baseLayers(s.image); err != nil {
 		s.close()
 		return nil, unpack, fmt.Errorf("%s: %w", o.Image, err)

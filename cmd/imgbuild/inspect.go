@@ -57,6 +57,9 @@ func printInspection(out io.Writer, in *pipeline.Inspection) error {
 	row("Image", in.Reference)
 	row("Digest", in.Digest)
 	row("Architecture", in.Arch)
+	for _, text := range in.Signed {
+		row("Signed", oneLine(text))
+	}
 	row("Kind", in.Kind)
 	row("Version", in.Version)
 	if in.Created != 0 {

@@ -19,6 +19,7 @@ type accessFlags struct {
 	creds, token, registriesConf, certDir string
 	pull, cacheSize                       string
 	local                                 bool
+	trust                                 trustFlags
 	stall                                 time.Duration
 }
 
@@ -33,6 +34,7 @@ func (f *accessFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.token, "registry-token", "", "bearer token for the registry of the image")
 	s.StringVar(&f.registriesConf, "registries-conf", "", "registries.conf to use (default: $CONTAINERS_REGISTRIES_CONF, then those of the user and the system)")
 	s.StringVar(&f.certDir, "cert-dir", "", "directory with certificates for registries: *.crt, *.cert and *.key (default: the certs.d of the user and the system)")
+	f.trust.register(s)
 	s.DurationVar(&f.stall, "stall-timeout", time.Minute, "how long a registry may send next to nothing")
 }
 
@@ -41,6 +43,9 @@ func (f *accessFlags) apply(s *pflag.FlagSet, o *pipeline.Options) (err error) {
 	o.Access = oci.Access{Creds: f.creds, RegistryToken: f.token, RegistriesConf: f.registriesConf, CertDir: f.certDir}
 	if o.Access.Pull, err = oci.ParsePull(f.pull); err != nil {
 		return fault.New(fault.Usage, fmt.Errorf("--pull: %w", err), fault.HintOf(err))
+	}
+	if err := f.trust.apply(o); err != nil {
+		return err
 	}
 	if err := oci.CheckCreds(f.creds); err != nil {
 		return fault.New(fault.Usage, fmt.Errorf("--creds: %w", err), "")

@@ -124,7 +124,7 @@ func incidental() []string {
 	return []string{
 		"output", "chown", "no-output", "push", "format", "progress", "log-level", "verbose", "help",
 		"cache", "no-cache", "cache-size", "tls-verify", "authfile", "creds", "registry-token", "registries-conf",
-		"cert-dir", "pull", "local", "stall-timeout", "limit", "record", "sign-key", "sign-password-file",
+		"cert-dir", "pull", "local", "verify-key", "signature-policy", "registries-d", "stall-timeout", "limit", "record", "sign-key", "sign-password-file",
 		"store", "rpmmd", "use-librepo", "build-container", "in-vm", "installer-payload-ref",
 	}
 }

@@ -58,6 +58,7 @@ func ranks() []string {
 		"disk",
 		"oci",
 		"oci/internal/registries oci/internal/storage oci/internal/tar",
+		"trust",
 		"tree",
 		"fsverity",
 		"content",

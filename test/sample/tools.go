@@ -15,6 +15,7 @@ import (
 // tool is a program that gets a wrapper of its name.
 type tool struct {
 	path string // in its package
+	name string // of the wrapper, where it is another one
 	// prepare is shell code that runs before the program; $root is the
 	// directory of the packages.
 	prepare string
@@ -81,6 +82,9 @@ var tools = []struct {
 	{"python3-minimal", nil},
 	{"libpython3-stdlib", nil},
 	{"python3-dbus", nil},
+	// For signatures with the keys of cosign, which older versions of Debian's skopeo
+	// have disabled.
+	{"skopeo", []tool{{path: "usr/bin/skopeo", name: "skopeo-sigstore"}}},
 	// What one test adds to an image.
 	{"systemd-timesyncd", nil},
 }
@@ -240,7 +244,10 @@ func writeWrappers(dir string) (int, error) {
 	n := 0
 	for _, t := range tools {
 		for _, tool := range t.tools {
-			name := path.Base(tool.path)
+			name := tool.name
+			if name == "" {
+				name = path.Base(tool.path)
+			}
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(wrapper(name, tool)), 0o755); err != nil {
 				return 0, err
 			}

@@ -35,6 +35,7 @@ type image struct {
 	Digest         string            `json:"digest"`
 	Names          []string          `json:"names"`
 	TopLayer       string            `json:"layer"`
+	Metadata       string            `json:"metadata"`
 	BigDataNames   []string          `json:"big-data-names"`
 	BigDataDigests map[string]string `json:"big-data-digests"`
 }
