@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"imgbuild/blueprints"
+	"imgbuild/partition"
 )
 
 // Content is what is on a disk, as far as its first and last bytes tell.
@@ -27,6 +28,7 @@ type Partition struct {
 	Number      int
 	Start, Size int64  // in bytes
 	Name        string // that the table gives it
+	ID          partition.GUID
 	Kind        string // what its type says, "" for the usual ones
 	Type, Label string // of what is in it
 }

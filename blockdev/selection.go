@@ -15,7 +15,7 @@ import (
 type Selection struct {
 	// Spec is one of:
 	//
-	//	/dev/…          the node of a disk, or a link to it
+	//	/PATH           the node of a disk, or a link to it
 	//	serial=NUMBER   the serial number, whatever the case
 	//	first-empty     the first disk, by name, that holds nothing
 	//	smallest        the smallest and the largest one
@@ -38,7 +38,7 @@ func CheckSpec(spec string) error {
 	switch {
 	case spec == "first-empty", spec == "smallest", spec == "largest":
 		return nil
-	case strings.HasPrefix(spec, "/dev/") && len(spec) > len("/dev/"):
+	case strings.HasPrefix(spec, "/"):
 		return nil
 	case strings.HasPrefix(spec, "serial=") && len(spec) > len("serial="):
 		return nil
@@ -77,10 +77,15 @@ func (s Selection) Check(d Disk) error {
 	case d.Content.Err != nil:
 		return refuse(d, d.Content.Err, "")
 	case !d.Content.Empty && !s.Wipe:
-		return refuse(d, fmt.Errorf("holds data: %s", d.Content), "wipe must be allowed for it to be erased")
+		return refuse(d, &HoldsDataError{d.Content}, "wipe must be allowed for it to be erased")
 	}
 	return nil
 }
+
+// HoldsDataError says that a disk holds data, and nobody allowed to erase it.
+type HoldsDataError struct{ Content Content }
+
+func (e *HoldsDataError) Error() string { return "holds data: " + e.Content.String() }
 
 func refuse(d Disk, err error, hint string) error {
 	return fault.New(fault.Device, fmt.Errorf("%s: %w", d.Path, err), hint)
@@ -91,7 +96,7 @@ func (h Host) pick(disks []Disk, s Selection) (Disk, error) {
 	if err := CheckSpec(s.Spec); err != nil {
 		return Disk{}, err
 	}
-	if strings.HasPrefix(s.Spec, "/dev/") {
+	if strings.HasPrefix(s.Spec, "/") {
 		return h.Find(s.Spec)
 	}
 	var found []Disk

@@ -74,13 +74,27 @@ func Build(ctx context.Context, o Options, p Progress) (*Result, error) {
 }
 
 // prepare runs all stages up to the virtual disk.
-func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) {
-	if err := o.validate(); err != nil {
+func prepare(ctx context.Context, o *Options, p Progress) (*build, error) {
+	b, l, err := arrange(ctx, o, p)
+	if err != nil {
 		return nil, err
+	}
+	if b.image, err = l.write(ctx); err != nil {
+		b.source.close()
+		return nil, badImage(err, o)
+	}
+	return b, nil
+}
+
+// arrange runs all stages up to the layout, in which every size is decided. The
+// build has no image yet.
+func arrange(ctx context.Context, o *Options, p Progress) (_ *build, _ *layout, err error) {
+	if err := o.validate(); err != nil {
+		return nil, nil, err
 	}
 	s, err := pull(ctx, o, p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -89,18 +103,18 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 	}()
 	sys, err := flatten(ctx, s, o, p)
 	if err != nil {
-		return nil, badImage(nameSealed(err, o.Config), o)
+		return nil, nil, badImage(nameSealed(err, o.Config), o)
 	}
 	inventory, err := sys.readPackages(ctx, o, p)
 	if err != nil {
-		return nil, badImage(err, o)
+		return nil, nil, badImage(err, o)
 	}
 	if err := sys.readConfig(o, p); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	config, err := s.fetched.digest(ctx, o.Config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	id, err := newIdentity(o.Seed, identityInput{
 		Manifest: s.image.ManifestDigest, Arch: o.Arch, Target: o.Target, Stateroot: o.Stateroot, RootFS: o.RootFS,
@@ -108,28 +122,24 @@ func prepare(ctx context.Context, o *Options, p Progress) (_ *build, err error) 
 		NoDefaults: o.NoDefaults, SigPolicy: o.SigPolicy, Layout: o.Layout.layout(),
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d, err := deploy(ctx, s, sys, o, id, p)
 	if err != nil {
-		return nil, badImage(err, o)
+		return nil, nil, badImage(err, o)
 	}
 	l, err := layOut(ctx, s, d, o, id, p)
 	if err != nil {
-		return nil, badImage(err, o)
-	}
-	image, err := l.write(ctx)
-	if err != nil {
-		return nil, badImage(err, o)
+		return nil, nil, badImage(err, o)
 	}
 	minimum, err := l.minimum()
 	if err != nil {
-		return nil, badImage(err, o)
+		return nil, nil, badImage(err, o)
 	}
 	return &build{
-		source: s, plan: describe(s, sys, d, l, o), image: image, id: id, time: time.Unix(d.time, 0).UTC(),
+		source: s, plan: describe(s, sys, d, l, o), id: id, time: time.Unix(d.time, 0).UTC(),
 		sys: sys, disks: d, minimum: minimum, inventory: inventory,
-	}, nil
+	}, l, nil
 }
 
 // badImage names the image in an error that is about its content.

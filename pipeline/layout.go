@@ -330,6 +330,10 @@ func (l *layout) diskSize(o *Options, need int64) (int64, error) {
 		}
 		size = whole
 	}
+	if size < need && o.device != nil {
+		return 0, fault.New(fault.NoSpace, fmt.Errorf("%s has %s, and the system needs %s", o.device.Path, blueprints.FormatSize(o.device.Size), blueprints.FormatSize(need)),
+			"choose a larger disk")
+	}
 	if size < need {
 		return 0, fault.New(fault.NoSpace, fmt.Errorf("disk size: %s asked for, and the content needs %s",
 			blueprints.FormatSize(o.Sizes.Disk), blueprints.FormatSize(need)),
@@ -351,23 +355,31 @@ func wholeGiB(o *Options) string {
 
 // write lays the file systems into the partitions and returns the disk.
 func (l *layout) write(ctx context.Context) (*disk.Image, error) {
-	var parts []disk.Part
+	parts, table, err := l.compose(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return disk.Compose(l.size, append(parts, table...))
+}
+
+// compose returns what is in the partitions, and what makes them known: the table
+// and the boot code.
+func (l *layout) compose(ctx context.Context) (parts, table []disk.Part, err error) {
 	for i := range l.parts {
 		q := &l.parts[i]
 		extents, err := l.fill(ctx, q, l.places[i])
 		if err != nil {
-			return nil, tooSmall(fmt.Errorf("%s: %w", q.title, err))
+			return nil, nil, tooSmall(fmt.Errorf("%s: %w", q.title, err))
 		}
 		parts = append(parts, disk.Part{Off: l.places[i].Start, Size: l.places[i].Size, Extents: extents})
 	}
-	table, err := l.table()
-	if err != nil {
-		return nil, err
+	if table, err = l.table(); err != nil {
+		return nil, nil, err
 	}
 	if l.boot != nil && l.coreAt > 0 && l.disks.layout.Table == layouts.DOS {
 		parts = append(parts, disk.Part{Off: l.disks.layout.SectorSize, Size: l.disks.layout.Gap(), Extents: []disk.Extent{{Data: content.Bytes(l.boot.Core)}}})
 	}
-	return disk.Compose(l.size, append(parts, table...))
+	return parts, table, nil
 }
 
 // fill returns what is in a partition.

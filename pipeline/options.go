@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"imgbuild/blockdev"
 	"imgbuild/blueprints"
 	"imgbuild/bootc"
 	"imgbuild/fault"
@@ -58,6 +59,8 @@ type Options struct {
 	Records Records
 	Formats
 	Reach
+
+	device *blockdev.Disk // that is installed to, nil for files
 }
 
 // Sizes are the sizes asked for, in bytes; 0 is the default.

@@ -77,6 +77,9 @@ func (c *partitioning) validate(o *Options) error {
 	if err != nil {
 		return err
 	}
+	if err := o.fitSectors(l); err != nil {
+		return err
+	}
 	if err := problemsOf(c.name(), l.Check(), fault.Config); err != nil {
 		return err
 	}
@@ -145,8 +148,11 @@ func resolveLayout(sys *system, caps *bootloader.Capabilities, bootable bool, o 
 	if err != nil {
 		return nil, err
 	}
+	if err := o.fitSectors(l); err != nil {
+		return nil, err
+	}
 	if l.Mounts == layouts.MountsBootc {
-		return l, nil // imgbuild's own
+		return l, o.checkBoot(l, r.Firmware, bootable, p) // imgbuild's own
 	}
 	if c.layout != nil {
 		for _, w := range c.layout.Warnings {

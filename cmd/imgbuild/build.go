@@ -100,25 +100,13 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.StringArrayVar(&f.types, "type", nil, typeUsage("what to build")+" (default: qcow2); may be repeated")
 	s.StringVar(&f.output, "output", ".", "directory for the results")
 	s.StringVar(&f.chown, "chown", "", "UID[:GID] to give the results to")
-	s.StringVar(&f.rootfs, "rootfs", "", "root file system, instead of the one the image names: ext4, xfs or btrfs")
 	s.StringVar(&f.size, "size", "", "size of the disk, such as \"20 GiB\", or min (default: 10 GiB, more where the content needs it)")
-	s.StringVar(&f.rootSize, "root-size", "", "size of the root partition")
 	s.StringVar(&f.freeSpace, "free-space", "", "free space on the root file system (default: a quarter of the content, at least 2 GiB)")
-	s.StringVar(&f.layout, "layout", "", "disk.yaml with the partitions of the disk, instead of the one the image has; - for stdin")
-	s.StringVar(&f.target, "target-imgref", "", "image reference that the installed system follows (default: IMAGE)")
-	s.BoolVar(&f.sigPolicy, "enforce-container-sigpolicy", false, "make the installed system verify image signatures")
-	s.StringVar(&f.stateroot, "stateroot", "", "name of the stateroot (default: default)")
-	s.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add; may be repeated")
-	s.StringArrayVar(&f.kargDelete, "karg-delete", nil, "kernel argument of the image to drop, KEY or KEY=VALUE; may be repeated")
-	s.BoolVar(&f.noDefaults, "no-default-kernel-args", false, "do not add console arguments where the image names no console")
-	s.BoolVar(&f.selinuxOff, "disable-selinux", false, "write no SELinux labels and boot with selinux=0")
-	s.BoolVar(&f.skipBound, "skip-bound-images", false, "leave the image's bound images to the first boot")
-	f.config.register(s)
+	f.registerSystem(s)
 	f.formatFlags.register(s)
 	f.media.register(s)
 	f.aws.register(s)
 	s.BoolVar(&f.noOutput, "no-output", false, "write no file, upload only")
-	s.StringVar(&f.seed, "seed", "", "text that all UUIDs derive from (default: the image's digest and these flags)")
 	f.registerSource(s)
 
 	// Flags of bootc-image-builder without a meaning here.
@@ -132,6 +120,24 @@ func (f *flags) register(s *pflag.FlagSet) {
 		"installer-payload-ref"} {
 		_ = s.MarkHidden(name)
 	}
+}
+
+// registerSystem declares the flags that say what the installed system is like,
+// whatever it is installed to.
+func (f *flags) registerSystem(s *pflag.FlagSet) {
+	s.StringVar(&f.rootfs, "rootfs", "", "root file system, instead of the one the image names: ext4, xfs or btrfs")
+	s.StringVar(&f.rootSize, "root-size", "", "size of the root partition")
+	s.StringVar(&f.layout, "layout", "", "disk.yaml with the partitions of the disk, instead of the one the image has; - for stdin")
+	s.StringVar(&f.target, "target-imgref", "", "image reference that the installed system follows (default: IMAGE)")
+	s.BoolVar(&f.sigPolicy, "enforce-container-sigpolicy", false, "make the installed system verify image signatures")
+	s.StringVar(&f.stateroot, "stateroot", "", "name of the stateroot (default: default)")
+	s.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add; may be repeated")
+	s.StringArrayVar(&f.kargDelete, "karg-delete", nil, "kernel argument of the image to drop, KEY or KEY=VALUE; may be repeated")
+	s.BoolVar(&f.noDefaults, "no-default-kernel-args", false, "do not add console arguments where the image names no console")
+	s.BoolVar(&f.selinuxOff, "disable-selinux", false, "write no SELinux labels and boot with selinux=0")
+	s.BoolVar(&f.skipBound, "skip-bound-images", false, "leave the image's bound images to the first boot")
+	f.config.register(s)
+	s.StringVar(&f.seed, "seed", "", "text that all UUIDs derive from (default: the image's digest and these flags)")
 }
 
 // registerSource declares the flags that say where the image comes from.

@@ -53,15 +53,6 @@ func (list spans) subtract(other spans) (out spans) {
 	return out
 }
 
-// shift moves the spans by off.
-func (list spans) shift(off int64) spans {
-	for i := range list {
-		list[i].from += off
-		list[i].to += off
-	}
-	return list
-}
-
 // holes returns a function that tells whether a span is known to be zero.
 func holes(img *disk.Image) func(span) bool {
 	var data spans

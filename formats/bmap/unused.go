@@ -14,6 +14,25 @@ type reader func(r io.ReaderAt, size int64) spans
 
 var readers = [...]reader{ext4Free, xfsFree, fatFree}
 
+// Free returns the ranges (offset, length in bytes) that the file system in size
+// bytes of r counts as free: nothing in them is ever read before it is written.
+// There are none where it is no clean ext4, XFS or FAT32.
+func Free(r io.ReaderAt, size int64) [][2]int64 {
+	for _, read := range readers {
+		found := read(r, size).normal()
+		if len(found) == 0 {
+			continue
+		}
+		inside := spans{{0, size}}
+		var list [][2]int64
+		for _, s := range inside.subtract(inside.subtract(found)) {
+			list = append(list, [2]int64{s.from, s.to - s.from})
+		}
+		return list
+	}
+	return nil
+}
+
 // unused returns what of a disk has no meaning.
 func unused(img *disk.Image) spans {
 	t, err := partition.Read(img, img.Size(), 0)
@@ -29,13 +48,8 @@ func unused(img *disk.Image) spans {
 	}
 	free = free.normal().subtract(used.normal())
 	for _, p := range t.Partitions {
-		r := io.NewSectionReader(img, p.Start, p.Size)
-		for _, read := range readers {
-			if found := read(r, p.Size).normal(); len(found) > 0 {
-				inside := spans{{0, p.Size}}
-				free = append(free, inside.subtract(inside.subtract(found)).shift(p.Start)...)
-				break
-			}
+		for _, f := range Free(io.NewSectionReader(img, p.Start, p.Size), p.Size) {
+			free = append(free, span{p.Start + f[0], p.Start + f[0] + f[1]})
 		}
 	}
 	return free.normal()

@@ -43,7 +43,7 @@ func ranks() []string {
 		"bootloader",
 		"bootloader/bootupd",
 		"bootloader/grub",
-		"bootloader/bls",
+		"bootloader/bls bootloader/efivars",
 		"initramfs kmod",
 		"customize/accounts",
 		"customize/crypt",
