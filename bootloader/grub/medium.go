@@ -42,6 +42,8 @@ function load_video {
 }
 search --no-floppy --set=root --label %s
 set kargs=
+# Submenus see what is exported.
+export kargs
 if [ -f ($root)/%s ]; then
   source ($root)/%s
 fi

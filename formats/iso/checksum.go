@@ -1,10 +1,14 @@
 package iso
 
 import (
+	"context"
 	"crypto/md5"
+	"errors"
 	"fmt"
 	"hash"
 	"strings"
+
+	"imgbuild/fault"
 )
 
 // The media checksum of isomd5sum (libimplantisomd5.c, libcheckisomd5.c): an MD5
@@ -62,7 +66,51 @@ func (s *mediaSum) take() {
 // text returns what goes into the primary descriptor.
 func (s *mediaSum) text() []byte {
 	b := make([]byte, sizeUse)
-	putText(b, fmt.Sprintf("ISO MD5SUM = %x;SKIPSECTORS = %d;RHLISOSTATUS=0;FRAGMENT SUMS = %s;FRAGMENT COUNT = %d;THIS IS NOT THE SAME AS RUNNING MD5SUM ON THIS ISO!!",
+	putText(b, fmt.Sprintf(sumHead+"%x;SKIPSECTORS = %d;RHLISOSTATUS=0;FRAGMENT SUMS = %s;FRAGMENT COUNT = %d;THIS IS NOT THE SAME AS RUNNING MD5SUM ON THIS ISO!!",
 		s.md5.Sum(nil), sumSkip, s.digits.String(), sumFragments))
 	return b
+}
+
+// sumHead begins the media checksum in the primary descriptor.
+const sumHead = "ISO MD5SUM = "
+
+// Checksum returns the media checksum that an ISO carries, in hex, or "".
+func (im *Image) Checksum() (string, error) {
+	b, err := im.read(systemArea*BlockSize+volUse, sizeUse)
+	if err != nil {
+		return "", fault.Default(fault.BadImage, err)
+	}
+	rest, ok := strings.CutPrefix(string(b), sumHead)
+	if !ok {
+		return "", nil
+	}
+	sum, _, _ := strings.Cut(rest, ";")
+	if len(sum) != 2*md5.Size {
+		return "", fault.New(fault.BadImage, fmt.Errorf("media checksum %.40q", sum), "")
+	}
+	return sum, nil
+}
+
+// ErrChecksum is an ISO whose content is not what its media checksum says.
+var ErrChecksum = errors.New("the media checksum is wrong: the ISO is damaged, or was changed")
+
+// Verify reads the whole ISO and compares it with its media checksum: an error
+// that wraps [ErrChecksum] is of class fault.BadImage. An ISO without one is an
+// error as well. Progress may be nil.
+func (im *Image) Verify(ctx context.Context, progress func(done, total int64)) error {
+	want, err := im.Checksum()
+	if err != nil {
+		return err
+	}
+	if want == "" {
+		return fault.New(fault.BadImage, errors.New("the ISO has no media checksum"), "")
+	}
+	text, err := im.sum(ctx, nil, progress)
+	if err != nil {
+		return err
+	}
+	if got, _, _ := strings.Cut(string(text[len(sumHead):]), ";"); got != want {
+		return fault.New(fault.BadImage, ErrChecksum, "")
+	}
+	return nil
 }

@@ -30,7 +30,6 @@ type segment struct {
 	off, size int64
 	data      content.Ref
 	stream    *Stream // in place of data
-	path      string  // of the stream
 }
 
 // segments returns all of the ISO, ascending: its table of contents.
@@ -129,27 +128,56 @@ type chunk struct {
 	zero bool
 }
 
-// write reads, hashes and writes at the same time, each in its own goroutine.
+// write writes the ISO.
 func (p *plan) write(ctx context.Context, f *os.File) error {
 	segments, err := p.segments()
 	if err != nil {
 		return err
 	}
+	o := emission{segments: segments, size: p.size(), sum: !p.opt.OmitChecksum, progress: p.opt.Progress}
+	return o.write(ctx, f)
+}
+
+// emission is an ISO on its way into a file.
+type emission struct {
+	segments []segment // ascending
+	size     int64     // bytes
+	sum      bool      // implant the media checksum, whose room is blank
+	progress func(done, total int64)
+}
+
+// write writes the ISO to a file, and makes it durable.
+func (o *emission) write(ctx context.Context, f *os.File) error {
 	out := output.NewFile(f)
 	defer out.Stop()
-	if err := out.Extend(p.size()); err != nil {
+	if err := out.Extend(o.size); err != nil {
 		return err
 	}
-	sum := newMediaSum(p.size())
+	sum, err := o.stream(ctx, func(c *chunk) error { return writeChunk(out, c) })
+	if err != nil {
+		return err
+	}
+	if o.sum {
+		if _, err := out.WriteAt(sum, systemArea*BlockSize+volUse); err != nil {
+			return err
+		}
+	}
+	return out.Sync()
+}
+
+// stream reads and hashes the ISO and hands it to put, each in its own goroutine.
+// It returns the media checksum, if that is wanted.
+func (o *emission) stream(ctx context.Context, put func(*chunk) error) ([]byte, error) {
+	sum := newMediaSum(o.size)
 	g, inner := errgroup.WithContext(ctx)
 	free := make(chan *chunk, chunks)
-	toHash, toWrite := make(chan *chunk, chunks), make(chan *chunk, chunks)
+	toHash, toPut := make(chan *chunk, chunks), make(chan *chunk, chunks)
 	for range chunks {
 		free <- &chunk{data: make([]byte, chunkSize)}
 	}
 	g.Go(func() error {
 		defer close(toHash)
-		r := &reader{segments: segments, size: p.size()}
+		r := &reader{segments: o.segments, size: o.size}
 		defer r.close()
 		for {
 			select {
@@ -166,25 +194,25 @@ func (p *plan) write(ctx context.Context, f *os.File) error {
 		}
 	})
 	g.Go(func() error {
-		defer close(toWrite)
+		defer close(toPut)
 		for c := range toHash {
-			if !p.opt.OmitChecksum {
+			if o.sum {
 				sum.add(c.data)
 			}
-			toWrite <- c
+			toPut <- c
 		}
 		return nil
 	})
 	g.Go(func() error {
-		for c := range toWrite {
+		for c := range toPut {
 			if err := inner.Err(); err != nil {
 				return err
 			}
-			if err := writeChunk(out, c); err != nil {
+			if err := put(c); err != nil {
 				return err
 			}
-			if p.opt.Progress != nil {
-				p.opt.Progress(c.off+int64(len(c.data)), p.size())
+			if o.progress != nil {
+				o.progress(c.off+int64(len(c.data)), o.size)
 			}
 			free <- c
 		}
@@ -192,16 +220,14 @@ func (p *plan) write(ctx context.Context, f *os.File) error {
 	})
 	if err := g.Wait(); err != nil {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
-		return err
+		return nil, err
 	}
-	if !p.opt.OmitChecksum {
-		if _, err := out.WriteAt(sum.text(), systemArea*BlockSize+volUse); err != nil {
-			return err
-		}
+	if !o.sum {
+		return nil, nil
 	}
-	return out.Sync()
+	return sum.text(), nil
 }
 
 // writeChunk writes what of a chunk is not zero.
