@@ -46,6 +46,7 @@ func (c *Config) check(r *Report) {
 	k.disk()
 	k.firstboot()
 	k.kernel()
+	k.media()
 	s := c.Settings()
 	k.users(s)
 	for _, err := range s.validate(c.filesOptions()) {

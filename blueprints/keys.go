@@ -113,7 +113,7 @@ func applied() [][3]string {
 // Keys returns all keys of the schema in the order of the types.
 func Keys() []KeyInfo {
 	rows := map[string][3]string{}
-	for _, row := range applied() {
+	for _, row := range append(applied(), appliedToMedia()...) {
 		rows[row[0]] = row
 	}
 	var list []KeyInfo

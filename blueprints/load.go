@@ -31,9 +31,12 @@ type Options struct {
 	// AllowPaths are paths below which files and directories may be written, beyond
 	// those that always may.
 	AllowPaths []string
-	// Media says that an installation medium is among what is made, so that the keys
-	// about such are applied.
-	Media bool
+	// Media is the kind of installation medium among what is made, "" for none: the
+	// keys about such are applied then.
+	Media Media
+	// Kickstart is a kickstart file beside the config files, nil without one. It
+	// becomes installer.kickstart.contents.
+	Kickstart *Source
 }
 
 // Config is what all config files of a build ask for.
@@ -86,7 +89,9 @@ func load(values []*document.Value, names []string, o Options, r *Report) (*Conf
 	if merged != nil {
 		c.places, _ = document.Decode(merged, &c.Blueprint)
 	}
+	c.setKickstart(r)
 	c.normalize()
+	c.sudoers()
 	c.check(r)
 	c.refuse(r)
 	return c, c.settle(r)

@@ -3,7 +3,6 @@ package blueprints
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -46,36 +45,9 @@ func refusals() []refusal {
 	}
 }
 
-// mediaRefusals lists what takes the place of the refusals about media where an
-// installation medium is made.
-func mediaRefusals() []refusal {
-	const anaconda = "is for Anaconda, and the medium has imgbuild's own installer"
-	return []refusal{
-		{"customizations.installer.kickstart", anaconda, nil},
-		{"customizations.installer.modules", anaconda, nil},
-		{"customizations.installer.sudo-nopasswd", "sudoers files are part of the image", nopasswd},
-		{"customizations.installer.payload", anaconda, nil},
-		{"customizations.iso.publisher", "the medium names none", nil},
-	}
-}
-
-// aboutMedia tells whether a key is for installation media only.
-func aboutMedia(path string) bool {
-	switch path {
-	case "customizations.installer", "customizations.iso", "customizations.installation_device":
-		return true
-	}
-	return false
-}
-
 // refuse adds what is asked for and not applied.
 func (c *Config) refuse(r *Report) {
-	list := refusals()
-	if c.Options.Media {
-		list = slices.DeleteFunc(list, func(f refusal) bool { return aboutMedia(f.path) })
-		list = append(list, mediaRefusals()...)
-	}
-	for _, f := range list {
+	for _, f := range c.Options.Media.refusals() {
 		if !asked(&c.Blueprint, f.path) {
 			continue
 		}

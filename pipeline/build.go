@@ -92,6 +92,9 @@ func arrange(ctx context.Context, o *Options, p Progress) (_ *build, _ *layout, 
 	if err := o.validate(); err != nil {
 		return nil, nil, err
 	}
+	if o, err = o.rehearsed(p); err != nil {
+		return nil, nil, err
+	}
 	s, err := pull(ctx, o, p)
 	if err != nil {
 		return nil, nil, err

@@ -34,12 +34,20 @@ type Media struct {
 // installs tells whether the type is a medium with imgbuild's own installer.
 func (t Type) installs() bool { return t == ISO || t == AnacondaISO }
 
-// IsMedium tells whether the type is an ISO and no disk.
-func (t Type) IsMedium() bool { return t.installs() }
+// Medium returns the kind of installation medium that the type is, "" for a disk.
+func (t Type) Medium() blueprints.Media {
+	switch t {
+	case ISO, AnacondaISO:
+		return blueprints.OwnInstaller
+	case BootcInstaller:
+		return blueprints.Anaconda
+	}
+	return ""
+}
 
 // disks tells whether any of the types is a disk.
 func (o *Options) disks() bool {
-	return slices.ContainsFunc(o.Types, func(t Type) bool { return !t.IsMedium() })
+	return slices.ContainsFunc(o.Types, func(t Type) bool { return t.Medium() == "" })
 }
 
 // installs tells whether an installation medium is among the types.
@@ -67,6 +75,9 @@ func (o *Options) validateMedia() error {
 				return fmt.Errorf("customizations.iso.volume_id: %w", err)
 			}
 		}
+	}
+	if err := o.readKickstart(); err != nil {
+		return err
 	}
 	s := &o.Media.Settings
 	if s.Target != "" {

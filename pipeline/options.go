@@ -94,6 +94,8 @@ const (
 	// bootc-image-builder, whose media have Anaconda.
 	ISO         Type = "iso"
 	AnacondaISO Type = "anaconda-iso"
+	// BootcInstaller is an installation medium with Anaconda, which is the image.
+	BootcInstaller Type = "bootc-installer"
 )
 
 // types lists what can be built, and the path below the output directory that

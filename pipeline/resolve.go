@@ -86,7 +86,7 @@ func (c *partitioning) validate(o *Options) error {
 	if err := checkSectors(l, o.Types); err != nil {
 		return err
 	}
-	if c.disk != nil {
+	if c.disk != nil || l.AddFirmware {
 		return nil // what boots is added to it
 	}
 	return problemsOf(c.name(), l.CheckArch(o.Arch), fault.Config)

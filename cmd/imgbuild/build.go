@@ -236,7 +236,7 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 		return nil, err
 	}
 	f.media.apply(o)
-	f.config.media = anyMedium(o.Types)
+	f.config.media, f.config.kickstart = mediumOf(o.Types), f.media.kickstart
 	if o.Config, err = f.config.load(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
 		return nil, err
 	}

@@ -22,7 +22,8 @@ type configFlags struct {
 	files             []string
 	ignoreUnsupported bool
 	allowPaths        []string
-	media             bool // an installation medium is made
+	media             blueprints.Media // that is among what is made
+	kickstart         string           // file
 
 	root   string            // where files are looked for; "" is /
 	inputs []attest.Resource // the files that were read
@@ -52,7 +53,7 @@ func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Confi
 			return nil, fault.New(fault.Usage, errors.New("both /config.toml and /config.json exist"), "choose one with --config")
 		}
 	}
-	if len(names) == 0 {
+	if len(names) == 0 && f.kickstart == "" {
 		return nil, nil
 	}
 	var sources []blueprints.Source
@@ -72,7 +73,19 @@ func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Confi
 			return nil, fault.New(fault.Usage, fmt.Errorf("--allow-paths %q: not an absolute path, written plainly", p), "")
 		}
 	}
-	c, err := blueprints.Load(sources, blueprints.Options{IgnoreUnsupported: f.ignoreUnsupported, AllowPaths: f.allowPaths, Media: f.media})
+	o := blueprints.Options{IgnoreUnsupported: f.ignoreUnsupported, AllowPaths: f.allowPaths, Media: f.media}
+	if f.kickstart != "" {
+		if f.kickstart == "-" && slices.Contains(names, "-") {
+			return nil, fault.New(fault.Usage, errors.New("--kickstart -: stdin is read once"), "")
+		}
+		text, err := readConfig(stdin, f.kickstart)
+		if err != nil {
+			return nil, fault.New(fault.Usage, fmt.Errorf("--kickstart: %w", err), "")
+		}
+		f.inputs = append(f.inputs, inputFile("kickstart", f.kickstart, text))
+		o.Kickstart = &blueprints.Source{Name: f.kickstart, Text: text}
+	}
+	c, err := blueprints.Load(sources, o)
 	warn(stderr, c.Warnings)
 	warn(stderr, c.Ignored)
 	return c, err

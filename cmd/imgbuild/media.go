@@ -3,10 +3,10 @@ package main
 import (
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/spf13/pflag"
 
+	"imgbuild/blueprints"
 	"imgbuild/fault"
 	"imgbuild/installer/settings"
 	"imgbuild/pipeline"
@@ -15,6 +15,7 @@ import (
 // mediaFlags are those about installation media, as typed.
 type mediaFlags struct {
 	program, target  string
+	kickstart        string
 	wipe, unattended bool
 }
 
@@ -22,6 +23,7 @@ func (f *mediaFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.target, "iso-target", "", "disk that the installer of an iso takes: /dev/DISK, /dev/disk/by-id/NAME, serial=NUMBER, first-empty, smallest or largest (default: it asks; unattended: first-empty)")
 	s.BoolVar(&f.unattended, "iso-unattended", false, "make the installer of an iso work without asking")
 	s.BoolVar(&f.wipe, "iso-wipe", false, "let it erase a disk that holds data without asking")
+	s.StringVar(&f.kickstart, "kickstart", "", "kickstart file for the installer of an iso or of bootc-installer, instead of installer.kickstart.contents of the config; - for stdin")
 	s.StringVar(&f.program, "installer-program", "", "imgbuild for Linux on the target's architecture, which becomes the installer of an iso (default: this program)")
 }
 
@@ -31,6 +33,8 @@ func mediaOwners() map[string][]pipeline.Type {
 	for _, name := range []string{"iso-target", "iso-unattended", "iso-wipe", "installer-program"} {
 		m[name] = []pipeline.Type{pipeline.ISO, pipeline.AnacondaISO}
 	}
+	m["kickstart"] = []pipeline.Type{pipeline.ISO, pipeline.AnacondaISO, pipeline.BootcInstaller}
+	m["installer-payload-ref"] = []pipeline.Type{pipeline.BootcInstaller}
 	return m
 }
 
@@ -53,5 +57,12 @@ func (f *flags) readProgram() error {
 	return nil
 }
 
-// anyMedium tells whether a medium is among the types.
-func anyMedium(types []pipeline.Type) bool { return slices.ContainsFunc(types, pipeline.Type.IsMedium) }
+// mediumOf returns the kind of medium among the types.
+func mediumOf(types []pipeline.Type) blueprints.Media {
+	for _, t := range types {
+		if m := t.Medium(); m != "" {
+			return m
+		}
+	}
+	return ""
+}

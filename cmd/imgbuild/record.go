@@ -115,7 +115,7 @@ func shaping() []string {
 		"skip-bound-images", "config", "ignore-unsupported", "allow-paths", "seed", "sbom",
 		"qcow2-compression", "compress", "vhd-subformat", "ova-name", "ova-cpus", "ova-memory", "ova-firmware",
 		"ova-secure-boot", "ova-hardware-version", "containerdisk-format",
-		"iso-target", "iso-unattended", "iso-wipe", "installer-program",
+		"iso-target", "iso-unattended", "iso-wipe", "kickstart", "installer-program",
 	}
 }
 
