@@ -382,3 +382,25 @@ func TestLookaside(t *testing.T) {
 }
 
 const gpgKey = "testdata/cosign/openpgp.asc"
+
+func FuzzReferrers(f *testing.F) {
+	for _, name := range []string{"bundle", "tag", "saved"} {
+		raw, err := os.ReadFile(cosigned + "/" + name + "/index.json")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		list, err := parseReferrers(raw)
+		if err != nil {
+			return
+		}
+		for _, d := range list {
+			if !reDigest.MatchString(d.Digest) || d.Size < 0 {
+				t.Fatalf("%+v", d)
+			}
+			_, _ = mayBeSignature(d), isArtifact(d)
+		}
+	})
+}

@@ -14,8 +14,8 @@ func TestIdentity(t *testing.T) {
 	pinned := InRegistry(repo, "", digest)
 	both := InRegistry(repo, "1", digest)
 	file := InPath(OCI, "/srv/image")
-	is := func(kind string, more ...string) object_ {
-		o := object_{"type": kind}
+	is := func(kind string, more ...string) dict {
+		o := dict{"type": kind}
 		for i := 0; i < len(more); i += 2 {
 			o[more[i]] = more[i+1]
 		}
@@ -24,7 +24,7 @@ func TestIdentity(t *testing.T) {
 	remap := is("remapIdentity", "prefix", "registry.example.com/org", "signedPrefix", "vendor.example.org")
 	key := newKey(t)
 	for _, c := range []struct {
-		id     object_
+		id     dict
 		img    *Image
 		signed string
 		ok     bool
@@ -61,7 +61,7 @@ func TestIdentity(t *testing.T) {
 		{is("matchRepository"), tagged("1"), "", false},
 		{is("matchRepository"), tagged("1"), "NOT a name", false},
 	} {
-		r := object_{"type": "sigstoreSigned", "keyData": key.pem(t)}
+		r := dict{"type": "sigstoreSigned", "keyData": key.pem(t)}
 		if c.id != nil {
 			r["signedIdentity"] = c.id
 		}

@@ -102,7 +102,8 @@ func policy(t testing.TB, requirement any) *Policy {
 	return p
 }
 
-type object_ = map[string]any
+// dict is a JSON object.
+type dict = map[string]any
 
 // check checks an image that has signatures.
 func check(p *Policy, img *Image, sigs ...Signature) ([]string, error) {
@@ -124,7 +125,7 @@ func tagged(tag string) *Image { return InRegistry(repo, tag, "") }
 func TestKeys(t *testing.T) {
 	key, wrong := newKey(t), newKey(t)
 	good := key.signed(t, digest, repo+":1")
-	p := policy(t, object_{"type": "sigstoreSigned", "keyPath": file(t, key.pem(t))})
+	p := policy(t, dict{"type": "sigstoreSigned", "keyPath": file(t, key.pem(t))})
 	if by, err := check(p, tagged("1"), good); err != nil || len(by) != 1 || !strings.Contains(by[0], digest) {
 		t.Error(by, err)
 	}
@@ -178,7 +179,7 @@ func TestKeyForms(t *testing.T) {
 			"keyPath": path, "keyPaths": []string{sparePath, path},
 			"keyData": key.pem(t), "keyDatas": [][]byte{spare.pem(t), key.pem(t)},
 		} {
-			if _, err := check(policy(t, object_{"type": "sigstoreSigned", form: value}), tagged("1"), sig); err != nil {
+			if _, err := check(policy(t, dict{"type": "sigstoreSigned", form: value}), tagged("1"), sig); err != nil {
 				t.Errorf("%s, %s: %v", name, form, err)
 			}
 		}
@@ -188,7 +189,7 @@ func TestKeyForms(t *testing.T) {
 	sum := sha512.Sum384(payload)
 	sig, err := p384.Sign(rand.Reader, sum[:], crypto.SHA384)
 	must(t, err)
-	if _, err := check(policy(t, object_{"type": "sigstoreSigned", "keyData": private{p384}.pem(t)}), tagged("1"),
+	if _, err := check(policy(t, dict{"type": "sigstoreSigned", "keyData": private{p384}.pem(t)}), tagged("1"),
 		Signature{Cosign, payload, map[string]string{annotationSignature: base64.StdEncoding.EncodeToString(sig)}}); err != nil {
 		t.Error(err)
 	}
@@ -197,12 +198,12 @@ func TestKeyForms(t *testing.T) {
 		"more than one": append(spare.pem(t), spare.pem(t)...),
 		"PRIVATE":       pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY"}),
 	} {
-		_, err := check(policy(t, object_{"type": "sigstoreSigned", "keyData": data}), tagged("1"), key384(t, p384))
+		_, err := check(policy(t, dict{"type": "sigstoreSigned", "keyData": data}), tagged("1"), key384(t, p384))
 		if fault.ClassOf(err) != fault.Config || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err = check(policy(t, object_{"type": "sigstoreSigned", "keyPath": filepath.Join(t.TempDir(), "none")}), tagged("1"))
+	_, err = check(policy(t, dict{"type": "sigstoreSigned", "keyPath": filepath.Join(t.TempDir(), "none")}), tagged("1"))
 	if fault.ClassOf(err) != fault.Config {
 		t.Error(err)
 	}
@@ -238,7 +239,7 @@ func TestRequireKeys(t *testing.T) {
 		t.Errorf("%+v", asked)
 	}
 	// The policy goes first.
-	strict, err := policy(t, object_{"type": "reject"}).RequireKeys(file(t, key.pem(t)))
+	strict, err := policy(t, dict{"type": "reject"}).RequireKeys(file(t, key.pem(t)))
 	must(t, err)
 	_, err = check(strict, tagged("1"), key.signed(t, digest, ""))
 	refused(t, err, "rejects")
@@ -249,7 +250,7 @@ func TestRequireKeys(t *testing.T) {
 
 // What the sources answer with is passed on.
 func TestSourceFails(t *testing.T) {
-	p := policy(t, object_{"type": "sigstoreSigned", "keyData": newKey(t).pem(t)})
+	p := policy(t, dict{"type": "sigstoreSigned", "keyData": newKey(t).pem(t)})
 	gone := fault.New(fault.NotFound, fmt.Errorf("gone"), "look")
 	_, err := p.Check(context.Background(), tagged("1"), []string{digest}, func(context.Context, string, Want) ([]Signature, error) { return nil, gone })
 	if fault.ClassOf(err) != fault.NotFound || fault.HintOf(err) != "look" {
@@ -263,8 +264,8 @@ func TestSourceFails(t *testing.T) {
 
 func TestUnimplemented(t *testing.T) {
 	for _, r := range []any{
-		object_{"type": "signedBaseLayer", "baseLayerIdentity": object_{"type": "matchExact"}},
-		object_{"type": "signedBy", "keyType": "X509Certificates", "keyData": []byte("x")},
+		dict{"type": "signedBaseLayer", "baseLayerIdentity": dict{"type": "matchExact"}},
+		dict{"type": "signedBy", "keyType": "X509Certificates", "keyData": []byte("x")},
 	} {
 		if _, err := check(policy(t, r), tagged("1")); fault.ClassOf(err) != fault.Unsupported {
 			t.Error(err)
