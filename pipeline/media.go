@@ -192,13 +192,12 @@ func (b *build) addMedia(ctx context.Context, asked *frozen, p Progress) error {
 // addBoot adds what the medium starts by, and its menu.
 func (b *build) addBoot(ctx context.Context, t *isoTree, d *medium.Description, o *Options, p Progress) error {
 	name := printableTitle(d.Title)
-	args := []string{"quiet", "loglevel=3"}
 	serial := "console=ttyS0,115200"
 	if d.Arch == "arm64" {
 		serial = "console=ttyAMA0,115200"
 	}
 	entry := func(submenu, title string, more ...string) grub.MediumEntry {
-		return grub.MediumEntry{Title: title, Submenu: submenu, Kernel: "/" + medium.Kernel, Initrd: []string{"/" + medium.Initrd}, Args: append(slices.Clone(args), more...)}
+		return grub.MediumEntry{Title: title, Submenu: submenu, Kernel: "/" + medium.Kernel, Initrd: []string{"/" + medium.Initrd}, Args: more}
 	}
 	const trouble = "Troubleshooting"
 	menu := grub.MediumMenu{VolumeID: d.VolumeID, Timeout: menuTimeout(o), Entries: []grub.MediumEntry{
@@ -211,6 +210,7 @@ func (b *build) addBoot(ctx context.Context, t *isoTree, d *medium.Description, 
 	}}
 	m, err := bootloader.InstallMedium(ctx, t.root, &bootloader.MediumRequest{
 		OS: b.sys.merged, Arch: o.Arch, Menu: menu, FATID: b.id.volumeID("iso esp"), Time: t.options.Time,
+		Kargs: []string{"quiet", "loglevel=3"}, // what `imgbuild iso customize` can take away
 	})
 	if err != nil {
 		return badImage(err, o)

@@ -153,6 +153,9 @@ func (im *Image) read(off, n int64) ([]byte, error) {
 
 func (im *Image) open() error {
 	var primary, joliet []byte
+	if im.size < (systemArea+1)*BlockSize {
+		return fmt.Errorf("a file of %d bytes: this is no ISO", im.size)
+	}
 	ended := false
 	for k := int64(0); k < maxDescriptors && !ended; k++ {
 		b, err := im.read((systemArea+k)*BlockSize, BlockSize)

@@ -23,7 +23,7 @@ const module = "imgbuild"
 func ranks() []string {
 	return []string{
 		"cmd/imgbuild",
-		"installer/scripts",
+		"installer/remaster installer/scripts",
 		"pipeline",
 		"attest",
 		"kickstart",
