@@ -23,8 +23,9 @@ const module = "imgbuild"
 func ranks() []string {
 	return []string{
 		"cmd/imgbuild",
-		"installer/remaster installer/scripts",
+		"installer/scripts",
 		"pipeline",
+		"installer/remaster",
 		"attest",
 		"kickstart",
 		"sbom",
