@@ -10,9 +10,13 @@ import (
 	"path"
 	"strings"
 
+	"imgbuild/content"
 	"imgbuild/fault"
 	"imgbuild/packages"
+	"imgbuild/packages/alpm"
+	"imgbuild/packages/apk"
 	"imgbuild/packages/deb"
+	"imgbuild/packages/rpm"
 	"imgbuild/sbom/cyclonedx"
 	"imgbuild/sbom/spdx"
 	"imgbuild/tree"
@@ -88,7 +92,7 @@ func Read(ctx context.Context, root *tree.Inode, release map[string]string) (*pa
 }
 
 func databases() []database {
-	return []database{{"dpkg", readDeb}}
+	return []database{{"dpkg", readDeb}, {"rpm", readRPM}, {"apk", readAPK}, {"pacman", readALPM}}
 }
 
 // clean makes texts such that JSON keeps them: what is not UTF-8 is replaced.
@@ -170,6 +174,85 @@ func copyright(root *tree.Inode, p *packages.Package) string {
 		return ""
 	}
 	return deb.License(i.Content.Reader())
+}
+
+// rpmFile is a file of a database of RPM.
+type rpmFile struct{ content.Ref }
+
+// readRPM reads RPM's database, of the first place that has one. rpm-ostree keeps it
+// in usr/share, Fedora in usr/lib/sysimage, and others where it always was.
+func readRPM(ctx context.Context, root *tree.Inode) ([]*packages.Package, error) {
+	for _, dir := range []string{"usr/lib/sysimage/rpm", "usr/share/rpm", "var/lib/rpm"} {
+		list, err := rpm.Read(ctx, func(name string) (rpm.File, error) {
+			i, err := open(root, dir+"/"+name)
+			if err != nil {
+				return nil, err
+			}
+			return rpmFile{i.Content}, nil
+		})
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", dir, err)
+		}
+		return list, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+// readAPK reads apk's database: in lib, which is a link to usr/lib where /usr is
+// merged.
+func readAPK(_ context.Context, root *tree.Inode) ([]*packages.Package, error) {
+	for _, name := range []string{"lib/apk/db/installed", "usr/lib/apk/db/installed"} {
+		i, err := open(root, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list, err := apk.Parse(i.Content.Reader())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		return list, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+// readALPM reads pacman's local database, which bootc images have below /usr.
+func readALPM(ctx context.Context, root *tree.Inode) (list []*packages.Package, err error) {
+	for _, dir := range []string{"usr/lib/sysimage/pacman/local", "usr/lib/sysimage/lib/pacman/local", "usr/lib/pacman/local", "var/lib/pacman/local"} {
+		d, err := tree.Resolve(root, dir)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !d.IsDir() {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range d.Entries() {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if !e.Inode.IsDir() {
+				continue // ALPM_DB_VERSION
+			}
+			desc := e.Inode.Child("desc")
+			if desc == nil || !desc.IsFile() || desc.Content.Size() > alpm.MaxDesc {
+				return nil, fmt.Errorf("%s/%s: no file desc of at most %d bytes", dir, e.Name, alpm.MaxDesc)
+			}
+			p, err := alpm.Parse(desc.Content.Reader())
+			if err != nil {
+				return nil, fmt.Errorf("%s/%s/desc: %w", dir, e.Name, err)
+			}
+			if list = append(list, p); len(list) > packages.MaxPackages {
+				return nil, packages.ErrTooMany
+			}
+		}
+		return list, nil
+	}
+	return nil, fs.ErrNotExist
 }
 
 // system returns the operating system by its os-release(5).

@@ -41,6 +41,11 @@ func TestReadDeb(t *testing.T) {
 		"dpkg":             {map[string]string{"var/lib/dpkg/status": debPackage("b") + debPackage("a")}, "a b"},
 		"moved":            {map[string]string{"usr/lib/sysimage/dpkg/status": debPackage("a"), "var/lib/dpkg": "->/usr/lib/sysimage/dpkg"}, "a"},
 		"without dpkg":     {map[string]string{"var/lib/dpkg/status.d/a": "Package: a\nVersion: 1\n", "var/lib/dpkg/status.d/a.md5sums": "x y\n"}, "a"},
+		"apk":              {map[string]string{"usr/lib/apk/db/installed": "P:a\nV:1\n\n", "lib": "->usr/lib"}, "a"},
+		"pacman":           {map[string]string{"usr/lib/sysimage/pacman/local/a-1/desc": "%NAME%\na\n", "usr/lib/sysimage/pacman/local/ALPM_DB_VERSION": "9\n", "var/lib/pacman": "->../../usr/lib/sysimage/pacman"}, "a"},
+		"two":              {map[string]string{"lib/apk/db/installed": "P:b\n", "var/lib/dpkg/status": debPackage("a")}, "a b"},
+		"no desc":          {map[string]string{"var/lib/pacman/local/a-1/files": ""}, "packages of pacman: var/lib/pacman/local/a-1: no file desc"},
+		"rpm":              {map[string]string{"usr/share/rpm/rpmdb.sqlite": "nonsense", "var/lib/rpm": "->../../usr/share/rpm"}, "packages of rpm: usr/share/rpm: rpmdb.sqlite: header"},
 		"nothing":          {map[string]string{"etc/x": ""}, ""},
 		"link out of it":   {map[string]string{"var/lib/dpkg": "->../../../../nonexistent"}, ""},
 		"a loop of links":  {map[string]string{"var/lib/dpkg/status": "->status"}, "too many symbolic links"},
@@ -63,6 +68,14 @@ func TestReadDeb(t *testing.T) {
 		if got = strings.Join(names, " "); got != c.want || inv.OS.ID != "x" {
 			t.Errorf("%s: %q, want %q", what, got, c.want)
 		}
+	}
+}
+
+// A database that is not read is refused, not passed over.
+func TestReadBerkeley(t *testing.T) {
+	_, err := Read(context.Background(), files(t, map[string]string{"var/lib/rpm/Packages": "x"}), nil)
+	if fault.ClassOf(err) != fault.Unsupported || !strings.Contains(err.Error(), "packages of rpm: var/lib/rpm: Packages: is a database of Berkeley DB") || fault.HintOf(err) == "" {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -33,6 +33,10 @@ const grubModules = `set -- -d "$root/usr/lib/grub/i386-pc" "$@"
 const mkfsConfig = `export MKE2FS_CONFIG="$root/etc/mke2fs.conf"
 `
 
+// rpmConfig lets RPM find its configuration.
+const rpmConfig = `export RPM_CONFIGDIR="$root/usr/lib/rpm"
+`
+
 // pythonHome makes Python independent of the machine's.
 const pythonHome = `export PYTHONHOME="$root/usr" PYTHONPATH="$root/usr/lib/python3/dist-packages" PYTHONPYCACHEPREFIX="${TMPDIR:-/tmp}/imgbuild-pycache-$(id -u)"
 export GI_TYPELIB_PATH="$root/usr/lib/x86_64-linux-gnu/girepository-1.0"
@@ -75,6 +79,8 @@ var tools = []struct {
 	{"systemd", []tool{{path: "usr/bin/systemctl"}, {path: "usr/bin/systemd-firstboot"}}},
 	{"ca-certificates", []tool{{path: "usr/sbin/update-ca-certificates", interpreter: "sh"}}},
 	{"openssl", []tool{{path: "usr/bin/openssl"}}},
+	{"rpm", []tool{{path: "usr/bin/rpm", prepare: rpmConfig}, {path: "usr/bin/rpmbuild", prepare: rpmConfig}}},
+	{"pacman-package-manager", []tool{{path: "usr/bin/pacman"}}},
 	{"p11-kit", []tool{{path: "usr/bin/trust"}}},
 	{"openssh-server", []tool{{path: "usr/sbin/sshd"}}},
 	{"openssh-client", []tool{{path: "usr/bin/ssh-keygen"}}},
