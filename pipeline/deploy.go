@@ -108,6 +108,9 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 	if err := d.customize(ctx, sys, o, id); err != nil {
 		return nil, err
 	}
+	if err := d.checkPolicy(sys, id, p); err != nil {
+		return nil, err
+	}
 	labelDisk(d, sys.labels)
 	if objects != nil {
 		if err := d.protect(ctx, objects); err != nil {

@@ -19,9 +19,9 @@ type Inspection struct {
 	Digest    string            `json:"digest"`
 	Arch      string            `json:"architecture"`
 	Signed    []string          `json:"signed,omitempty"` // by whom, as far as that was checked
-	Kind      string            `json:"kind"`    // "base", "base and layers" or "layers"
-	Version   string            `json:"version"` // "" where the image does not say
-	Created   int64             `json:"created"` // seconds since 1970, 0 where it does not say
+	Kind      string            `json:"kind"`             // "base", "base and layers" or "layers"
+	Version   string            `json:"version"`          // "" where the image does not say
+	Created   int64             `json:"created"`          // seconds since 1970, 0 where it does not say
 	Labels    map[string]string `json:"labels"`
 	Layers    []InspectLayer    `json:"layers"`
 	Deep      *InspectDeep      `json:"deep,omitempty"`

@@ -302,6 +302,16 @@ func count(has map[string]bool, keys []string) (n int) {
 	return n
 }
 
+// AcceptsByDefault tells whether the default is to accept all images, and nothing
+// else.
+func (p *Policy) AcceptsByDefault() bool {
+	if len(p.fallback) != 1 {
+		return false
+	}
+	_, all := p.fallback[0].(acceptAnything)
+	return all
+}
+
 // requirements returns what applies to an image, and where it stands.
 func (p *Policy) requirements(img *Image) (list []requirement, where string) {
 	if scopes, ok := p.transports[img.transport]; ok {

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+
+	"imgbuild/test/image"
 )
 
 // sigstore runs the skopeo that has sigstore signatures.
@@ -198,6 +200,22 @@ func TestSkopeoSimpleSigning(t *testing.T) {
 	looked(t, 12, "OpenPGP", "--registries-d", places, "--signature-policy", require(wrong, "docker", nil), signed)
 	looked(t, 12, "is for", "--registries-d", places, "--signature-policy", require(ring("signer@example.com"), "docker", map[string]string{"type": "exactRepository", "dockerRepository": "example.com/x"}), signed)
 	looked(t, 12, "has none", "--signature-policy", require(ring("signer@example.com"), "docker", nil), signed)
+
+	// The signatures that an image was pulled with are in the local store.
+	root := filepath.Join(t.TempDir(), "graph")
+	t.Cleanup(func() { _ = exec.Command("chmod", "-R", "u+w", root).Run() }) // the roots of layers
+	skopeo(t, "--registries.d", places, "copy", "--quiet", "--src-tls-verify=false", "docker://"+signed,
+		"containers-storage:[vfs@"+root+"+"+t.TempDir()+":vfs.ignore_chown_errors=true]"+signed)
+	store = "[vfs@" + root + "]"
+	in := func(scope, key string) string {
+		return policyFile(t, "containers-storage", scope, map[string]any{"type": "signedBy", "keyType": "GPGKeys", "keyPath": ring(key)})
+	}
+	for _, scope := range []string{store + signed, store + host, store, "[" + root + "]", ""} {
+		looked(t, 0, "", "--signature-policy", in(scope, "signer@example.com"), "containers-storage:"+store+signed)
+	}
+	looked(t, 12, "OpenPGP", "--signature-policy", in("", "other@example.com"), "containers-storage:"+store+signed)
+	looked(t, 12, "rejects", "--signature-policy", in("[vfs@/elsewhere]", "signer@example.com"), "containers-storage:"+store+signed)
+
 	// Any byte of the signature.
 	path := filepath.Join(dir, "signature-1")
 	good, err := os.ReadFile(path)
@@ -211,5 +229,72 @@ func TestSkopeoSimpleSigning(t *testing.T) {
 			t.Fatal(err)
 		}
 		looked(t, 12, "", "--signature-policy", require(ring("signer@example.com"), "dir", exact), "dir:"+dir)
+	}
+}
+
+// bootc takes no update of a system that has to verify signatures and whose policy
+// accepts anything. That is said when the disk is made.
+func TestPolicyOfImage(t *testing.T) {
+	const accept, other = `{"default":[{"type":"insecureAcceptAnything"}]}`, `{"default":[{"type":"reject"}],"transports":{"docker":{"":[{"type":"insecureAcceptAnything"}]}}}`
+	for _, c := range []struct {
+		name, policy, flag, want string
+	}{
+		{"etc", other, "--enforce-container-sigpolicy", ""},
+		{"etc", accept, "--enforce-container-sigpolicy", "accepts anything by default"},
+		{"usr/share", accept, "--enforce-container-sigpolicy", "accepts anything by default"},
+		{"etc", "{}", "--enforce-container-sigpolicy", "cannot be read"},
+		{"", "", "--enforce-container-sigpolicy", "no /etc/containers/policy.json"},
+		{"", "", "--target-imgref=ostree-image-signed:docker://registry.example.com/os:1", "no /etc/containers/policy.json"},
+		{"etc", accept, "--seed=x", ""},
+	} {
+		s := image.New()
+		if c.name != "" {
+			dir := c.name
+			if dir != "etc" {
+				s.Dir(0, dir)
+			}
+			s.Dir(0, dir+"/containers")
+			s.File(0, dir+"/containers/policy.json", c.policy)
+		}
+		r := run(t, command(t, "plan", "--no-cache", "--target-arch", "amd64", c.flag, writeImage(t, s)))
+		if r.code != 0 || c.want != "" && !strings.Contains(r.stderr, c.want) || c.want == "" && strings.Contains(r.stderr, "policy.json") {
+			t.Errorf("%+v: exit %d: %s", c, r.code, r.stderr)
+		}
+	}
+	// What a config adds counts.
+	config := writeFile(t, "config.toml", "[[customizations.directories]]\npath = \"/etc/containers\"\n[[customizations.files]]\npath = \"/etc/containers/policy.json\"\ndata = '''"+other+"'''\n")
+	r := run(t, command(t, "plan", "--no-cache", "--target-arch", "amd64", "--enforce-container-sigpolicy", "--config", config, smallImage(t)))
+	if r.code != 0 || strings.Contains(r.stderr, "policy.json") {
+		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+}
+
+// A digest after the tag is checked, and is what decides.
+func TestPinned(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	skopeo(t, "copy", "--quiet", "--dest-tls-verify=false", smallImage(t), "docker://"+host+"/os:1")
+	other := image.New()
+	other.File(0, "usr/share/other", "x")
+	skopeo(t, "copy", "--quiet", "--dest-tls-verify=false", writeImage(t, other), "docker://"+host+"/os:2")
+	digest := func(tag string) string {
+		r := run(t, command(t, "inspect", "--json", "--no-cache", "--target-arch", "amd64", host+"/os"+tag))
+		var in struct{ Digest string }
+		if err := json.Unmarshal([]byte(r.stdout), &in); err != nil {
+			t.Fatalf("%v: %s", err, r.stderr)
+		}
+		return in.Digest
+	}
+	one, two := digest(":1"), digest(":2")
+	if one == two || digest(":1@"+one) != one || digest("@"+one) != one || digest(":2@"+one) != one {
+		t.Error("the digest does not decide")
+	}
+	bad := "sha256:" + strings.Repeat("0", 64)
+	for _, name := range []string{"inspect", "build"} {
+		args := []string{name, "--no-cache", "--target-arch", "amd64", host + "/os:1@" + bad}
+		if r := run(t, command(t, args...)); r.code != 3 {
+			t.Errorf("%q: exit %d: %s", args, r.code, r.stderr)
+		}
 	}
 }
