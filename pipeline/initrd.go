@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -23,8 +24,9 @@ import (
 const (
 	initProgram  = "init"
 	initIndex    = "imgbuild/modules.json"
-	initModules  = "lib/modules"  // VERSION/…
-	initFirmware = "lib/firmware" // where every kernel looks
+	initMedium   = "imgbuild/medium" // SHA-256 of the description of the medium
+	initModules  = "lib/modules"     // VERSION/…
+	initFirmware = "lib/firmware"    // where every kernel looks
 )
 
 // maxProgram bounds the installer program, in bytes.
@@ -32,7 +34,7 @@ const maxProgram = 256 << 20
 
 // initrd returns the initramfs of the installer: the program, the kernel modules
 // that get it at disks and media, and a shell of the image with its libraries.
-func (sys *system) initrd(ctx context.Context, program []byte, network bool, p Progress) ([]byte, error) {
+func (sys *system) initrd(ctx context.Context, program, description []byte, network bool, p Progress) ([]byte, error) {
 	p.Stage("compose the installer's initramfs", 0)
 	kernel := &sys.facts.Kernel
 	dir, err := tree.Resolve(sys.merged, kernel.Dir)
@@ -74,6 +76,7 @@ func (sys *system) initrd(ctx context.Context, program []byte, network bool, p P
 	t.put("dev/null", &tree.Inode{Mode: tree.TypeChar | 0o666, Major: 1, Minor: 3})
 	t.put(initProgram, tree.NewFile(0o755, content.Bytes(program)))
 	t.put(initIndex, tree.NewFile(0o644, content.Bytes(index)))
+	t.put(initMedium, tree.NewFile(0o644, content.String(fmt.Sprintf("%x\n", sha256.Sum256(description)))))
 	t.put("etc/passwd", tree.NewFile(0o644, content.String("root:x:0:0:root:/root:/bin/sh\n")))
 	t.put("etc/group", tree.NewFile(0o644, content.String("root:x:0:\n")))
 	for _, m := range choice.Modules {

@@ -136,7 +136,7 @@ func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress)
 	t.options.Application = application
 	d := &medium.Description{
 		Title: title(b.sys.facts), VolumeID: volumeID, Arch: o.Arch, Kernel: b.sys.facts.Kernel.Version,
-		MinimumDisk: b.minimum, RootFS: b.choices(o),
+		MinimumDisk: b.minimum, RootFS: b.choices(o), Admins: b.sys.admins(),
 	}
 	d.Image.Reference = o.called().String()
 	if d.Image.Digest, d.Image.Size, err = t.addPayload(medium.Payload, b.source, p); err != nil {
@@ -153,7 +153,7 @@ func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress)
 	if err != nil {
 		return nil, fault.New(fault.Config, err, "")
 	}
-	initrd, err := b.sys.initrd(ctx, program, false, p)
+	initrd, err := b.sys.initrd(ctx, program, text, false, p)
 	if err != nil {
 		return nil, badImage(err, o)
 	}
@@ -339,6 +339,20 @@ func (b *build) carryFiles(ctx context.Context, t *isoTree, print *blueprints.Bl
 	}
 	print.Customizations.Files = files
 	return nil
+}
+
+// admins returns the group whose members may become root, "" where there is none of
+// the usual ones.
+func (sys *system) admins() string {
+	for _, name := range []string{"wheel", "sudo"} {
+		for _, file := range []string{"etc/group", "usr/etc/group", "usr/lib/group"} {
+			text, err := tree.ReadFile(sys.merged, file, 1<<20)
+			if err == nil && slices.ContainsFunc(strings.Split(string(text), "\n"), func(l string) bool { return strings.HasPrefix(l, name+":") }) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // unameOf returns the name that `uname -m` has for an architecture.

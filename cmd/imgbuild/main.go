@@ -16,9 +16,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"imgbuild/fault"
+	"imgbuild/installer"
 )
 
 func main() {
+	if installer.IsInit() {
+		installer.Main() // of a machine that was started from an installation medium
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first signal stops the build cleanly, a second one the process.

@@ -54,6 +54,8 @@ type Description struct {
 	// RootFS are the root file systems that can be chosen from, the default first:
 	// none or one where the image or the configuration decides.
 	RootFS []string `json:"root_fs,omitempty"`
+	// Admins is the group whose members may become root, "" without one.
+	Admins string `json:"admins,omitempty"`
 	// Unattended, Target, Wipe are what the settings of the medium are where they
 	// say nothing.
 	Unattended bool   `json:"unattended,omitempty"`

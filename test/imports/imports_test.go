@@ -23,6 +23,7 @@ const module = "imgbuild"
 func ranks() []string {
 	return []string{
 		"cmd/imgbuild",
+		"installer",
 		"installer/scripts",
 		"pipeline",
 		"installer/remaster",
@@ -123,9 +124,10 @@ func TestImportsGoDown(t *testing.T) {
 }
 
 // No init functions, and a clock only where it cannot reach an artefact: in the
-// display of progress, and in the time-outs and the cache of oci.
+// display of progress, in the time-outs and the cache of oci, and where the installer
+// waits for devices.
 func TestNoHiddenInput(t *testing.T) {
-	clock := []string{"cmd/imgbuild", "oci"}
+	clock := []string{"cmd/imgbuild", "oci", "installer"}
 	eachFile(t, func(pkg, path string, file *ast.File) {
 		for _, d := range file.Decls {
 			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
