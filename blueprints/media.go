@@ -12,13 +12,14 @@ import (
 	"imgbuild/fault"
 )
 
-// Media is a kind of installation medium, "" for none.
+// Media is a kind of medium, "" for none.
 type Media string
 
 // The kinds.
 const (
 	OwnInstaller Media = "iso"             // with imgbuild's own installer
 	Anaconda     Media = "bootc-installer" // with Anaconda from an image
+	Live         Media = "live-iso"        // without any: it starts the image
 )
 
 // refusals returns what is not applied where a medium is made.
@@ -27,10 +28,22 @@ func (m Media) refusals() []refusal {
 	if m == "" {
 		return list
 	}
+	publisher := refusal{"customizations.iso.publisher", "the medium names none", nil}
+	if m == Live {
+		for i := range list {
+			switch list[i].path {
+			case "customizations.iso":
+				list[i] = publisher
+			case "customizations.installer", "customizations.installation_device":
+				list[i].why = "a live system installs nothing"
+			}
+		}
+		return list
+	}
 	list = slices.DeleteFunc(list, func(f refusal) bool {
 		return f.path == "customizations.installer" || f.path == "customizations.iso" || f.path == "customizations.installation_device"
 	})
-	list = append(list, refusal{"customizations.iso.publisher", "the medium names none", nil},
+	list = append(list, publisher,
 		refusal{"customizations.installer.payload", "flatpaks are put into the image, or installed by a service of it", nil})
 	if m == OwnInstaller {
 		return append(list, refusal{"customizations.installer.modules", "these are modules of Anaconda, and the medium has imgbuild's own installer", nil})

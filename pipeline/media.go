@@ -34,13 +34,15 @@ type Media struct {
 // installs tells whether the type is a medium with imgbuild's own installer.
 func (t Type) installs() bool { return t == ISO || t == AnacondaISO }
 
-// Medium returns the kind of installation medium that the type is, "" for a disk.
+// Medium returns the kind of medium that the type is, "" for a disk.
 func (t Type) Medium() blueprints.Media {
 	switch t {
 	case ISO, AnacondaISO:
 		return blueprints.OwnInstaller
 	case BootcInstaller:
 		return blueprints.Anaconda
+	case LiveISO, GenericISO:
+		return blueprints.Live
 	}
 	return ""
 }
@@ -174,10 +176,14 @@ func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress)
 // addMedia puts the media together that are among the types.
 func (b *build) addMedia(ctx context.Context, asked *frozen, p Progress) error {
 	for _, t := range asked.options.Types {
-		if !t.installs() {
+		if t.Medium() == "" {
 			continue
 		}
-		m, err := b.newInstallMedium(ctx, asked, p)
+		make := b.newInstallMedium
+		if t.live() {
+			make = b.newLiveMedium
+		}
+		m, err := make(ctx, asked, p)
 		if err != nil {
 			return err
 		}
@@ -208,6 +214,11 @@ func (b *build) addBoot(ctx context.Context, t *isoTree, d *medium.Description, 
 		entry(trouble, "Shell of the installer", "imgbuild.shell"),
 		{Title: "Start from the next device", Submenu: trouble, Exit: true},
 	}}
+	return b.start(ctx, t, menu, o, p)
+}
+
+// start makes the medium start into the menu.
+func (b *build) start(ctx context.Context, t *isoTree, menu grub.MediumMenu, o *Options, p Progress) error {
 	m, err := bootloader.InstallMedium(ctx, t.root, &bootloader.MediumRequest{
 		OS: b.sys.merged, Arch: o.Arch, Menu: menu, FATID: b.id.volumeID("iso esp"), Time: t.options.Time,
 		Kargs: []string{"quiet", "loglevel=3"}, // what `imgbuild iso customize` can take away

@@ -96,6 +96,9 @@ const (
 	AnacondaISO Type = "anaconda-iso"
 	// BootcInstaller is an installation medium with Anaconda, which is the image.
 	BootcInstaller Type = "bootc-installer"
+	// LiveISO starts the image itself; GenericISO is image-builder's name for it.
+	LiveISO    Type = "live-iso"
+	GenericISO Type = "bootc-generic-iso"
 )
 
 // types lists what can be built, and the path below the output directory that
@@ -120,6 +123,8 @@ func types() []struct {
 		{ContainerDisk, "containerdisk/image.tar"},
 		{ISO, "bootiso/install.iso"},
 		{AnacondaISO, "bootiso/install.iso"},
+		{LiveISO, "bootiso/install.iso"},
+		{GenericISO, "bootiso/install.iso"},
 	}
 }
 
@@ -168,8 +173,14 @@ func (o *Options) validate() error {
 	if err := o.validateRecords(); err != nil {
 		return err
 	}
+	if err := distinct(o.Types); err != nil {
+		return err
+	}
 	o.Types = unique(o.Types)
 	if err := o.validateMedia(); err != nil {
+		return err
+	}
+	if err := o.validateLive(); err != nil {
 		return err
 	}
 	if err := o.Formats.validate(o.Types); err != nil {
