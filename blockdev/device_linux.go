@@ -12,10 +12,13 @@ import (
 )
 
 // openExclusive opens a block device. O_EXCL fails while it or a partition of it
-// is mounted or part of something. The lock keeps udev away until the disk is
-// closed, see "Block Device Locking" of systemd.
-func openExclusive(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_EXCL, 0)
+// is mounted or part of something.
+func openExclusive(path string) (*os.File, error) { return openLocked(path, os.O_RDWR|os.O_EXCL) }
+
+// openLocked opens a block device with a lock that keeps udev away until the disk
+// is closed, see "Block Device Locking" of systemd.
+func openLocked(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags, 0)
 	if err != nil {
 		return nil, err
 	}

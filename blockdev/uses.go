@@ -108,3 +108,19 @@ func (h Host) isNode(name, path string) bool {
 	real, err := filepath.EvalSymlinks(path)
 	return err == nil && real == h.dev(strings.ReplaceAll(name, "!", "/"))
 }
+
+// FileSystems returns the kinds of file systems on disks that the kernel has at
+// the moment; it may be able to load others.
+func (h Host) FileSystems() []string {
+	text, err := os.ReadFile(h.proc("filesystems"))
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 1 {
+			list = append(list, f[0]) // without "nodev"
+		}
+	}
+	return list
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"imgbuild/disk"
@@ -14,7 +15,8 @@ import (
 // Target is a disk that is written: a [Device], or something that fails on
 // demand.
 type Target interface {
-	WriteAt(p []byte, off int64) (int, error)
+	io.ReaderAt
+	io.WriterAt
 	// Zero makes a range read as zeros.
 	Zero(off, n int64) error
 	// Sync makes what was written so far durable.
@@ -43,6 +45,16 @@ type Plan struct {
 	// Tables are the partition tables and the boot sector. The disk can neither be
 	// booted nor mounted without.
 	Tables *disk.Image
+	// Held is the part of the disk that cannot be written yet; nil without one.
+	Held *Held
+}
+
+// Held is the tail of a disk that something else is in, such as what Content is
+// read from.
+type Held struct {
+	From int64 // where it begins, in bytes; a multiple of the grain of partitions
+	// Release gives it free. Content cannot be read any more.
+	Release func() error
 }
 
 const (
@@ -77,7 +89,8 @@ func (p *Plan) Bytes() int64 {
 // complete does not boot:
 //
 //  1. the old tables and boot code become zeros, durably,
-//  2. the content is written in ascending order, and becomes durable,
+//  2. the content is written in ascending order, and becomes durable; what belongs
+//     where the disk is held is kept in free space for a while,
 //  3. the tables are written without the first sector, and become durable,
 //  4. the first sector, by which firmware and kernels know that there is a table,
 //     completes the disk with a single write.
@@ -187,20 +200,48 @@ func normal(list []Range, size int64) []Range {
 	return out
 }
 
+// writeContent writes the content.
+func (p *Plan) writeContent(ctx context.Context, t Target, progress func(done int64)) error {
+	done := int64(0)
+	report := func(n int64) {
+		if done += n; progress != nil {
+			progress(done)
+		}
+	}
+	jobs := p.jobs()
+	if p.Held == nil {
+		return transfer(ctx, p.Content, t, jobs, report)
+	}
+	head, tail := split(jobs, p.Held.From)
+	if err := transfer(ctx, p.Content, t, head, report); err != nil {
+		return err
+	}
+	kept, err := p.stash(ctx, t, head, tail)
+	if err != nil {
+		return err
+	}
+	if err := t.Sync(); err != nil {
+		return err
+	}
+	if err := p.Held.Release(); err != nil {
+		return err
+	}
+	return kept.restore(ctx, t, tail, report)
+}
+
 // piece is a unit on its way.
 type piece struct {
 	job
 	buf []byte
 }
 
-// writeContent writes the content front to back; it is read in parallel.
-func (p *Plan) writeContent(ctx context.Context, t Target, progress func(done int64)) error {
-	jobs := p.jobs()
+// transfer does jobs front to back; what is written is read from r in parallel.
+func transfer(ctx context.Context, r io.ReaderAt, t Target, jobs []job, report func(n int64)) error {
+	jobs = slices.Clone(jobs)
 	pieces := make([]*piece, slots)
 	for i := range pieces {
 		pieces[i] = &piece{buf: make([]byte, unit)}
 	}
-	done := int64(0)
 	return ordered.Run(ctx, pieces, ordered.Stages[*piece]{
 		Fill: func(s *piece) bool {
 			if len(jobs) == 0 {
@@ -222,7 +263,7 @@ func (p *Plan) writeContent(ctx context.Context, t Target, progress func(done in
 			if s.zero {
 				return nil
 			}
-			_, err := p.Content.ReadAt(s.buf[:s.Size], s.Off)
+			_, err := r.ReadAt(s.buf[:s.Size], s.Off)
 			return err
 		},
 		Emit: func(s *piece) error {
@@ -232,13 +273,10 @@ func (p *Plan) writeContent(ctx context.Context, t Target, progress func(done in
 			} else {
 				_, err = t.WriteAt(s.buf[:s.Size], s.Off)
 			}
-			if err != nil {
-				return err
+			if err == nil {
+				report(s.Size)
 			}
-			if done += s.Size; progress != nil {
-				progress(done)
-			}
-			return nil
+			return err
 		},
 	})
 }

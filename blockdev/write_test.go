@@ -52,6 +52,18 @@ func (m *memory) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
+// ReadAt reads what was written, flushed or not.
+func (m *memory) ReadAt(p []byte, off int64) (int, error) {
+	b := bytes.Clone(m.durable[off : off+int64(len(p))])
+	for _, w := range m.cache {
+		from, to := max(w.off, off), min(w.off+int64(len(w.data)), off+int64(len(p)))
+		if from < to {
+			copy(b[from-off:to-off], w.data[from-w.off:])
+		}
+	}
+	return copy(p, b), nil
+}
+
 func (m *memory) Zero(off, n int64) error {
 	_, err := m.WriteAt(make([]byte, n), off)
 	return err
@@ -176,6 +188,62 @@ func TestWrite(t *testing.T) {
 			t.Errorf("only %d blocks are as they were: everything is written", n)
 		}
 	}
+}
+
+// The tail of the disk is held: it is not touched until it is released, and
+// nothing is read of the content afterwards.
+func TestWriteHeld(t *testing.T) {
+	for _, from := range []int64{44 << 20, 20 << 20, 49 << 20, 60 << 20} {
+		p, _ := testPlan(t, 512)
+		whole := p.Content
+		m := used(512)
+		released := false
+		guard := &guarded{Image: whole, t: t}
+		var extents []disk.Extent
+		for _, e := range whole.Extents() {
+			extents = append(extents, disk.Extent{Off: e.Off, Data: content.NewRef(guard, e.Off, e.Data.Size())})
+		}
+		var err error
+		if p.Content, err = disk.New(testSize, extents); err != nil {
+			t.Fatal(err)
+		}
+		p.Held = &Held{From: from, Release: func() error {
+			for off := from; off < testSize-1<<20; off++ {
+				if m.durable[off] != 0xa5 {
+					t.Fatalf("byte %d was written while it was held", off)
+				}
+			}
+			released, guard.closed = true, true
+			return nil
+		}}
+		last := int64(0)
+		err = Write(t.Context(), m, p, func(n int64) { last = n })
+		if from == 20<<20 {
+			if fault.ClassOf(err) != fault.NoSpace || released || bootable(m.durable, 512) {
+				t.Errorf("no room for the tail: %v", err)
+			}
+			continue
+		}
+		if err != nil || !released || last != p.Bytes() {
+			t.Fatalf("%v, released %v, %d of %d bytes", err, released, last, p.Bytes())
+		}
+		p.Content = whole
+		checkPlan(t, p, m.durable)
+	}
+}
+
+// guarded is content that ends.
+type guarded struct {
+	*disk.Image
+	t      *testing.T
+	closed bool
+}
+
+func (g *guarded) ReadAt(p []byte, off int64) (int, error) {
+	if g.closed {
+		g.t.Error("content is read after it was released")
+	}
+	return g.Image.ReadAt(p, off)
 }
 
 // bootable tells whether firmware or a kernel would see anything on the disk.

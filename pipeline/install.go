@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"sync"
 
 	"imgbuild/blockdev"
 	"imgbuild/bootloader/efivars"
 	"imgbuild/disk"
 	"imgbuild/fault"
-	"imgbuild/formats/bmap"
 	"imgbuild/layouts"
 	"imgbuild/partition"
 )
@@ -30,6 +29,8 @@ type InstallOptions struct {
 	// the usual places.
 	Firmware efivars.Store
 	Host     blockdev.Host
+	// Scratch is nil where there is room for the layers elsewhere.
+	Scratch *Scratch
 }
 
 // InstallResult is what an installation did.
@@ -53,21 +54,36 @@ func Install(ctx context.Context, o InstallOptions, p Progress) (*InstallResult,
 		return nil, err
 	}
 	defer device.Close()
+	var held *scratch
+	if o.Scratch != nil {
+		o.NoCache = true
+		o.unpackAt = o.unpackTo(device, &held)
+	}
+	// In this order: the source is closed before what it is on.
+	defer func() {
+		if held != nil {
+			held.close()
+		}
+	}()
 	b, l, err := arrange(ctx, &o.Options, p)
 	if err != nil {
-		return nil, err
+		return nil, touched(err, held, o.Disk.Path)
 	}
-	defer b.source.close()
+	closeSource := sync.OnceFunc(b.source.close)
+	defer closeSource()
 	b.plan.Artefacts = []string{o.Disk.Path}
 	if err := o.checkTwins(ctx, l); err != nil {
-		return nil, err
+		return nil, touched(err, held, o.Disk.Path)
 	}
 	for _, w := range b.plan.Warnings {
 		p.Warn(w)
 	}
 	plan, err := l.devicePlan(ctx)
 	if err != nil {
-		return nil, badImage(err, &o.Options)
+		return nil, touched(badImage(err, &o.Options), held, o.Disk.Path)
+	}
+	if held != nil {
+		held.hold(plan, closeSource)
 	}
 	p.Stage("write "+o.Disk.Path, plan.Bytes())
 	if err := blockdev.Write(ctx, device, plan, deltas(p, 1)); err != nil {
@@ -86,7 +102,7 @@ func Install(ctx context.Context, o InstallOptions, p Progress) (*InstallResult,
 
 // prepare fills in what follows from the disk.
 func (o *InstallOptions) prepare() error {
-	if s := o.Sizes; s.Disk != 0 || s.Minimal || s.Free != 0 {
+	if s := o.Sizes; s.Disk != 0 || s.Minimal {
 		return usage(errors.New("a size of the disk: it is what it is"), "")
 	}
 	if o.Disk.Size%int64(o.Disk.SectorSize) != 0 {
@@ -97,6 +113,15 @@ func (o *InstallOptions) prepare() error {
 	o.Types = []Type{Raw}
 	o.Upload, o.NoOutput, o.Formats = nil, false, Formats{}
 	return nil
+}
+
+// touched says of an error that came before the system was written what it means
+// for a disk that may have layers on it already.
+func touched(err error, held *scratch, path string) error {
+	if held == nil {
+		return err
+	}
+	return incomplete(err, path)
 }
 
 // incomplete says of an error what it means for the disk.
@@ -181,14 +206,7 @@ func (l *layout) zeros(content *disk.Image, i int) []blockdev.Range {
 	}
 	// Inode tables, journals, logs, tables of clusters: the file system does not
 	// count them as free.
-	pos := at.Start
-	for _, free := range bmap.Free(io.NewSectionReader(content, at.Start, at.Size), at.Size) {
-		if from := at.Start + free[0]; from > pos {
-			list = append(list, blockdev.Range{Off: pos, Size: from - pos})
-		}
-		pos = at.Start + free[0] + free[1]
-	}
-	return append(list, blockdev.Range{Off: pos, Size: at.Start + at.Size - pos})
+	return append(list, notFree(content, at.Start, at.Size)...)
 }
 
 // bootEntry makes the firmware of this machine start the disk.

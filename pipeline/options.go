@@ -4,6 +4,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -61,6 +62,9 @@ type Options struct {
 	Reach
 
 	device *blockdev.Disk // that is installed to, nil for files
+	// unpackAt, which may be nil, is asked for a directory in place of TempDir once
+	// the image is known.
+	unpackAt func(ctx context.Context, image *oci.Image, p Progress) (dir string, err error)
 }
 
 // Sizes are the sizes asked for, in bytes; 0 is the default.

@@ -34,6 +34,16 @@ func pull(ctx context.Context, o *Options, p Progress) (_ *source, err error) {
 		s.close()
 		return nil, fmt.Errorf("%s: %w", o.Image, err)
 	}
+	if o.unpackAt != nil {
+		dir, err := o.unpackAt(ctx, s.image, p)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		if dir != "" {
+			o.TempDir, unpack.TempDir, s.fetched.source.Dir = dir, dir, dir
+		}
+	}
 	if err := s.unpack(ctx, unpack, p); err != nil {
 		s.close()
 		return nil, err

@@ -24,6 +24,7 @@ import (
 type installFlags struct {
 	to                             string
 	yes, wipe, list, generic, file bool
+	onTarget                       bool
 }
 
 func newInstall() *cobra.Command {
@@ -67,6 +68,7 @@ interrupted installation leaves a disk that does not boot.`,
 	s.BoolVar(&i.list, "list", false, "list the disks of this machine, and do nothing")
 	s.BoolVar(&i.generic, "generic-image", false, "leave the firmware of this machine as it is: the disk is for another one")
 	s.BoolVar(&i.file, "via-loopback", false, "--to names a regular file, which is written as if it were a disk")
+	s.BoolVar(&i.onTarget, "unpack-on-target", false, "keep the layers on the disk itself meanwhile, for machines with little space elsewhere; reads the image twice")
 	f.registerSystem(s)
 	f.registerSource(s)
 	return cmd
@@ -94,7 +96,14 @@ func (i *installFlags) run(cmd *cobra.Command, f *flags, image string) error {
 			return err
 		}
 	}
-	result, err := pipeline.Install(cmd.Context(), pipeline.InstallOptions{Options: *o, Disk: d, Generic: i.generic}, p)
+	opt := pipeline.InstallOptions{Options: *o, Disk: d, Generic: i.generic}
+	if i.onTarget {
+		if d.File {
+			return fault.New(fault.Usage, errors.New("--unpack-on-target and --via-loopback: a file is no disk to unpack on"), "")
+		}
+		opt.Scratch = &pipeline.Scratch{OnTarget: func(int64) bool { return true }}
+	}
+	result, err := pipeline.Install(cmd.Context(), opt, p)
 	p.finish()
 	if err != nil {
 		return err
