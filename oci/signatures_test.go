@@ -189,7 +189,10 @@ func TestSignedInRegistry(t *testing.T) {
 		if _, err := opened(t, s.host+"/org/os@"+img.ManifestDigest, required(t, signedKey), Options{}); err != nil {
 			t.Error(err)
 		}
-		// The signatures are in the cache, too.
+		// The signatures are in the cache, too, and no images of it.
+		if list := cache.Images(); len(list) != 1 || list[0].Digest != img.ManifestDigest {
+			t.Errorf("%+v", list)
+		}
 		s.Close()
 		if _, err := opened(t, ref, required(t, signedKey), Options{Cache: cache, Access: Access{Pull: PullNever}}); err != nil {
 			t.Errorf("%+v, from the cache: %v", c, err)

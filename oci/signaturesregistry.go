@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -264,7 +265,11 @@ func (s *registrySource) addLookaside(ctx context.Context, base, digest string, 
 func (s *registrySource) lookaside(ctx context.Context, u *url.URL) ([]byte, error) {
 	switch u.Scheme {
 	case "file":
-		f, err := openRegular(u.Path)
+		path := u.Path
+		if drive := strings.TrimPrefix(path, "/"); reDrive.MatchString(drive) {
+			path = drive
+		}
+		f, err := openRegular(filepath.FromSlash(path))
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, nil
 		} else if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -34,9 +35,9 @@ type place struct {
 // it. The error is of the class Config, or Usage when the directory that was named
 // cannot be read.
 func LoadPlaces(dir string, env Env) (*Places, error) {
-	p := &Places{places: map[string]place{}, store: "file://" + filepath.ToSlash(filepath.Join(env.Root, "/var/lib/containers/sigstore"))}
+	p := &Places{places: map[string]place{}, store: fileURL(filepath.Join(env.Root, "/var/lib/containers/sigstore"))}
 	if env.UID != 0 {
-		p.store = "file://" + filepath.ToSlash(filepath.Join(env.Home, ".local", "share", "containers", "sigstore"))
+		p.store = fileURL(filepath.Join(env.Home, ".local", "share", "containers", "sigstore"))
 	}
 	dirs := []string{dir}
 	if dir == "" {
@@ -65,6 +66,16 @@ func LoadPlaces(dir string, env Env) (*Places, error) {
 		}
 	}
 	return p, nil
+}
+
+// fileURL returns the URL of a path, RFC 8089: one with a drive has a slash before
+// it.
+func fileURL(path string) string {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	return (&url.URL{Scheme: "file", Path: path}).String()
 }
 
 // placeDirs returns the directories in which files are looked for, the last first

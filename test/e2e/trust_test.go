@@ -298,3 +298,89 @@ func TestPinned(t *testing.T) {
 		}
 	}
 }
+
+// The verdicts of skopeo and imgbuild on the same policies are the same.
+func TestSkopeoAgrees(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	passphrase := writeFile(t, "passphrase", "secret")
+	private, public := sigstoreKey(t, passphrase)
+	_, wrong := sigstoreKey(t, passphrase)
+	places := attachments(t, host)
+	dir := filepath.Join(t.TempDir(), "dir")
+	sigstore(t, "--registries.d", places, "copy", "--quiet", "--dest-tls-verify=false", "--sign-by-sigstore-private-key", private,
+		"--sign-passphrase-file", passphrase, smallImage(t), "docker://"+host+"/org/os:1")
+	for _, to := range []string{"docker://" + host + "/org/os:2", "docker://" + host + "/org/copy:1", "dir:" + dir} {
+		sigstore(t, "--registries.d", places, "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+host+"/org/os:1", to)
+	}
+	r := run(t, command(t, "inspect", "--json", "--no-cache", "--target-arch", "amd64", host+"/org/os:1"))
+	var in struct{ Digest string }
+	if err := json.Unmarshal([]byte(r.stdout), &in); err != nil {
+		t.Fatalf("%v: %s", err, r.stderr)
+	}
+	id := func(kind string, more ...string) map[string]any {
+		o := map[string]any{"type": kind}
+		for i := 0; i < len(more); i += 2 {
+			o[more[i]] = more[i+1]
+		}
+		return o
+	}
+	identities := []map[string]any{
+		nil, id("matchExact"), id("matchRepoDigestOrExact"), id("matchRepository"),
+		id("exactReference", "dockerReference", host+"/org/os:1"), id("exactReference", "dockerReference", host+"/org/os:2"),
+		id("exactRepository", "dockerRepository", host+"/org/os"), id("exactRepository", "dockerRepository", host+"/org"),
+		id("remapIdentity", "prefix", host+"/org/copy", "signedPrefix", host+"/org/os"), id("remapIdentity", "prefix", host+"/or", "signedPrefix", host+"/x"),
+		id("remapIdentity", "prefix", host, "signedPrefix", "example.com"),
+	}
+	refs := []string{"docker://" + host + "/org/os:1", "docker://" + host + "/org/os:2", "docker://" + host + "/org/os@" + in.Digest, "docker://" + host + "/org/copy:1", "dir:" + dir}
+	agree := func(policy, ref string) bool {
+		t.Helper()
+		home := t.TempDir()
+		cmd := exec.Command(tool(t, "skopeo-sigstore", "skopeo; make tools"), "--policy", policy, "--registries.d", places, "copy", "--quiet", "--src-tls-verify=false", "--remove-signatures", ref, "dir:"+filepath.Join(home, "out"))
+		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_RUNTIME_DIR="+home, "TMPDIR="+home, "_CONTAINERS_USERNS_CONFIGURED=done", "_CONTAINERS_ROOTLESS_UID=1000")
+		out, err := cmd.CombinedOutput()
+		theirs := err == nil
+		if !theirs && !strings.Contains(string(out), "ource image rejected") {
+			t.Fatalf("skopeo: %v\n%s", err, out)
+		}
+		ours := run(t, command(t, "inspect", "--no-cache", "--target-arch", "amd64", "--registries-d", places, "--signature-policy", policy, ref))
+		if theirs && ours.code != 0 || !theirs && ours.code != 12 {
+			text, _ := os.ReadFile(policy)
+			t.Errorf("%s of %s: exit %d: %s\nskopeo: %v: %s", text, ref, ours.code, ours.stderr, err, out)
+		}
+		return theirs
+	}
+	accepted := 0
+	for _, identity := range identities {
+		r := map[string]any{"type": "sigstoreSigned", "keyPaths": []string{wrong, public}}
+		if identity != nil {
+			r["signedIdentity"] = identity
+		}
+		text, err := json.Marshal(map[string]any{"default": []any{r}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		policy := writeFile(t, "policy.json", string(text))
+		for _, ref := range refs {
+			if agree(policy, ref) {
+				accepted++
+			}
+		}
+	}
+	if all := len(identities) * len(refs); accepted < all/4 || accepted > all*3/4 {
+		t.Errorf("%d of %d cases are accepted: they do not tell", accepted, all)
+	}
+	// Scopes: what is accepted where all else is rejected.
+	for _, c := range [][2]string{
+		{"docker", host + "/org/os:1"}, {"docker", host + "/org/os"}, {"docker", host + "/org"}, {"docker", host}, {"docker", "127.0.0.1"},
+		{"docker", "*.0.0.1"}, {"docker", "*.1"}, {"docker", host + "/org/os:2"}, {"docker", host + "/or"}, {"docker", ""}, {"oci", ""}, {"dir", ""},
+	} {
+		policy := policyFile(t, c[0], c[1], map[string]any{"type": "insecureAcceptAnything"})
+		agree(policy, refs[0])
+		agree(policy, refs[2])
+	}
+	for _, scope := range []string{dir, filepath.Dir(dir), filepath.Dir(filepath.Dir(dir)), dir + "x"} {
+		agree(policyFile(t, "dir", scope, map[string]any{"type": "insecureAcceptAnything"}), refs[4])
+	}
+}
