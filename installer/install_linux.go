@@ -22,7 +22,7 @@ func (m *machine) Install(ctx context.Context, job *Job, p pipeline.Progress) er
 			return err
 		}
 	}
-	o := pipeline.InstallOptions{Options: job.Options, Disk: job.Disk}
+	o := pipeline.InstallOptions{Options: job.Options, Disk: job.Disk, Scratch: m.scratch(ctx)}
 	o.TempDir, o.Getenv = "/tmp", os.Getenv
 	r, err := pipeline.Install(ctx, o, p)
 	if err != nil {

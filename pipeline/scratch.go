@@ -24,8 +24,10 @@ import (
 // little memory and no other disk has in one place only: on the disk that is
 // written, behind what goes there.
 type Scratch struct {
-	// OnTarget is told how many bytes the layers take, once they are verified, and
-	// tells whether to keep them on the disk. Otherwise they go to TempDir.
+	// OnTarget is told how many bytes the layers take, and tells whether to keep them
+	// on the disk. Otherwise they go to TempDir. It is asked with more than they are
+	// likely to take first: when that is no reason to use the disk, the layers need
+	// not be read once more to know it.
 	OnTarget func(need int64) bool
 	// Dir is the directory that a file system on the disk is mounted below for
 	// the time; "" is the one for temporary files.
@@ -43,6 +45,9 @@ type scratch struct {
 // scratchSpare is what files other than layers may take, and what a file system
 // takes for itself, in bytes.
 const scratchSpare = 256 * mib
+
+// maxRatio is how many times as long as their blobs layers hardly ever are.
+const maxRatio = 8
 
 // place makes a file system for so many bytes of layers at the end of the disk.
 func (o *InstallOptions) place(ctx context.Context, device *blockdev.Device, need int64, p Progress) (_ *scratch, err error) {
@@ -116,6 +121,9 @@ func (o *InstallOptions) unpackTo(device *blockdev.Device, made **scratch) func(
 		total := int64(0)
 		for _, l := range image.Layers {
 			total += l.Size
+		}
+		if !o.Scratch.OnTarget(total * maxRatio) {
+			return "", nil
 		}
 		p.Stage("verify layers", total)
 		done := make([]int64, len(image.Layers))
