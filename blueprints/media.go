@@ -28,12 +28,10 @@ func (m Media) refusals() []refusal {
 	if m == "" {
 		return list
 	}
-	publisher := refusal{"customizations.iso.publisher", "the medium names none", nil}
 	if m == Live {
+		list = slices.DeleteFunc(list, func(f refusal) bool { return f.path == "customizations.iso" })
 		for i := range list {
 			switch list[i].path {
-			case "customizations.iso":
-				list[i] = publisher
 			case "customizations.installer", "customizations.installation_device":
 				list[i].why = "a live system installs nothing"
 			}
@@ -43,8 +41,7 @@ func (m Media) refusals() []refusal {
 	list = slices.DeleteFunc(list, func(f refusal) bool {
 		return f.path == "customizations.installer" || f.path == "customizations.iso" || f.path == "customizations.installation_device"
 	})
-	list = append(list, publisher,
-		refusal{"customizations.installer.payload", "flatpaks are put into the image, or installed by a service of it", nil})
+	list = append(list, refusal{"customizations.installer.payload", "flatpaks are put into the image, or installed by a service of it", nil})
 	if m == OwnInstaller {
 		return append(list, refusal{"customizations.installer.modules", "these are modules of Anaconda, and the medium has imgbuild's own installer", nil})
 	}
@@ -69,6 +66,7 @@ func appliedToMedia() [][3]string {
 		{"customizations.installer.modules.disable", "type bootc-installer: the same; it goes before `enable`", "0.3"},
 		{"customizations.installer.bootloader.grub2.menu-timeout", both + "seconds that the medium's menu waits", "0.3"},
 		{"customizations.iso.volume_id", both + "name of the medium (`blkid`)", "0.3"},
+		{"customizations.iso.publisher", both + "publisher identifier of the medium (`isoinfo -d`)", "0.3"},
 		{"customizations.iso.application_id", both + "application identifier of the medium (`isoinfo -d`)", "0.3"},
 	}
 }

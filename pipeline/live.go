@@ -97,13 +97,13 @@ func (b *build) newLiveMedium(ctx context.Context, asked *frozen, p Progress) (*
 	if volumeID == "" {
 		volumeID = iso.VolumeID(b.sys.facts.OSRelease, unameOf(o.Arch))
 	}
-	application := ""
+	application, publisher := "", ""
 	if o.Config != nil && o.Config.Blueprint.Customizations.ISO != nil {
 		i := o.Config.Blueprint.Customizations.ISO
 		if i.VolumeID != "" {
 			volumeID = i.VolumeID
 		}
-		application = i.ApplicationID
+		application, publisher = i.ApplicationID, i.Publisher
 	}
 	root, err := b.liveRoot(ctx, o, p)
 	if err != nil {
@@ -114,7 +114,7 @@ func (b *build) newLiveMedium(ctx context.Context, asked *frozen, p Progress) (*
 		return nil, badImage(err, o)
 	}
 	t := newISOTree(volumeID, b.time.Unix(), b.id)
-	t.options.Application = application
+	t.options.Application, t.options.Publisher = application, publisher
 	for _, f := range []struct {
 		path  string
 		inode *tree.Inode

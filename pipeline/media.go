@@ -126,16 +126,16 @@ func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress)
 	}
 	uname := unameOf(o.Arch)
 	volumeID := iso.VolumeID(b.sys.facts.OSRelease, uname)
-	application := ""
+	application, publisher := "", ""
 	if o.Config != nil && o.Config.Blueprint.Customizations.ISO != nil {
 		i := o.Config.Blueprint.Customizations.ISO
 		if i.VolumeID != "" {
 			volumeID = i.VolumeID
 		}
-		application = i.ApplicationID
+		application, publisher = i.ApplicationID, i.Publisher
 	}
 	t := newISOTree(volumeID, b.time.Unix(), b.id)
-	t.options.Application = application
+	t.options.Application, t.options.Publisher = application, publisher
 	d := &medium.Description{
 		Title: title(b.sys.facts), VolumeID: volumeID, Arch: o.Arch, Kernel: b.sys.facts.Kernel.Version,
 		MinimumDisk: b.minimum, RootFS: b.choices(o), Admins: b.sys.admins(),

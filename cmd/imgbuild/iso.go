@@ -167,6 +167,7 @@ func printISO(out io.Writer, r *remaster.Report) error {
 	}
 	row("Volume id", r.VolumeID)
 	row("Application", r.Application)
+	row("Publisher", r.Publisher)
 	if t, err := time.Parse("20060102150405", r.Created[:min(14, len(r.Created))]); err == nil {
 		row("Created", t.Format(time.RFC3339))
 	}

@@ -33,7 +33,7 @@ func (v volume) encode() []byte {
 	binary.BigEndian.PutUint32(b[volTableM:], uint32(p.tableM-p.base))
 	copy(b[volRoot:], v.h.root(v.set))
 	text(volSetID, 128, v.opt.VolumeID)
-	text(volPublisher, 128, "")
+	text(volPublisher, 128, v.opt.Publisher)
 	text(volPreparer, 128, "IMGBUILD")
 	text(volApplication, 128, v.opt.Application)
 	text(volCopyright, 37, "")

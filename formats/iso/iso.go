@@ -51,6 +51,8 @@ type Options struct {
 	// Application is the application identifier, up to 128 characters; "" is
 	// "IMGBUILD".
 	Application string
+	// Publisher is the publisher identifier, up to 128 characters.
+	Publisher string
 	// Time is the time of the volume, in seconds since 1970. Files have that of
 	// their inodes.
 	Time int64

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"imgbuild/content"
 	"imgbuild/disk"
@@ -81,6 +82,14 @@ func (p *plan) check(root *tree.Inode) error {
 	}
 	if o.Application == "" {
 		o.Application = "IMGBUILD"
+	}
+	for _, f := range []struct {
+		name, text string
+		room       int
+	}{{"system", o.SystemID, 32}, {"application", o.Application, 128}, {"publisher", o.Publisher, 128}} {
+		if len(f.text) > f.room || strings.ContainsFunc(f.text, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return fault.New(fault.Config, fmt.Errorf("iso: %s identifier %.140q", f.name, f.text), fmt.Sprintf("%d characters of ASCII are possible", f.room))
+		}
 	}
 	if o.BIOS != nil && o.BIOS.MBR != nil {
 		if n := len(o.BIOS.MBR); n != virtualSector {

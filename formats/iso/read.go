@@ -31,6 +31,7 @@ type Image struct {
 	SystemID    string
 	Application string
 	Preparer    string
+	Publisher   string
 	Blocks      int64 // of the volume
 	Created     string
 	RockRidge   bool
@@ -203,6 +204,7 @@ func (im *Image) readVolume(primary, joliet []byte) error {
 	text := func(off, n int) string { return strings.TrimRight(string(primary[off:off+n]), " \x00") }
 	im.VolumeID, im.SystemID = text(volVolumeID, 32), text(volSystemID, 32)
 	im.Application, im.Preparer = text(volApplication, 128), text(volPreparer, 128)
+	im.Publisher = text(volPublisher, 128)
 	im.Created = text(volCreated, 16)
 	le := binary.LittleEndian
 	im.Blocks = int64(le.Uint32(primary[volBlocks:]))

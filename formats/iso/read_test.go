@@ -92,10 +92,10 @@ func TestRead(t *testing.T) {
 	large := fstest.Sparse(t, 1<<32+9, content.Piece{Off: maxExtent - 2, Ref: content.String("seam")}, content.Piece{Off: 1<<32 + 6, Ref: content.String("end")})
 	put(t, root, "large", tree.NewFile(0o644, large))
 	opt := options(t)
-	opt.OmitChecksum = true
+	opt.OmitChecksum, opt.Publisher = true, "A publisher"
 	im, _ := open(t, write(t, root, opt))
 	compare(t, im, root, "/images/eltorito.img")
-	if im.VolumeID != opt.VolumeID || im.SystemID != "LINUX" || im.Application != "IMGBUILD" || !im.RockRidge || !im.Joliet || im.Created != "2023111422132000" {
+	if im.VolumeID != opt.VolumeID || im.SystemID != "LINUX" || im.Application != "IMGBUILD" || im.Publisher != "A publisher" || !im.RockRidge || !im.Joliet || im.Created != "2023111422132000" {
 		t.Errorf("%+v", im)
 	}
 	if len(im.Boot) != 2 || im.Boot[0].PlatformName() != "bios" || im.Boot[1].PlatformName() != "uefi" || im.Boot[1].Sectors != 4*mib/512 || !im.Boot[1].Bootable {

@@ -377,6 +377,8 @@ func TestRefused(t *testing.T) {
 		"volume id \"a b\"":             func(_ *tree.Inode, o *Options) { o.VolumeID = "a b" },
 		"volume id \"\": it is empty":   func(_ *tree.Inode, o *Options) { o.VolumeID = "" },
 		"it has 33 characters":          func(_ *tree.Inode, o *Options) { o.VolumeID = strings.Repeat("x", 33) },
+		"application identifier":        func(_ *tree.Inode, o *Options) { o.Application = strings.Repeat("x", 129) },
+		"publisher identifier":          func(_ *tree.Inode, o *Options) { o.Publisher = "ä" },
 		"boot sector of 511 bytes":      func(_ *tree.Inode, o *Options) { o.BIOS.MBR = o.BIOS.MBR[:511] },
 		"images/none.img: no such file": func(_ *tree.Inode, o *Options) { o.BIOS.Path = "images/none.img" },
 		"are no boot image":             func(_ *tree.Inode, o *Options) { o.BIOS.Path = "empty" },

@@ -37,6 +37,7 @@ type Report struct {
 	VolumeID    string `json:"volume_id"`
 	SystemID    string `json:"system_id,omitempty"`
 	Application string `json:"application,omitempty"`
+	Publisher   string `json:"publisher,omitempty"`
 	Created     string `json:"created,omitempty"` // as the volume has it, YYYYMMDDhhmmsscc
 	Size        int64  `json:"size"`
 	RockRidge   bool   `json:"rock_ridge"`
@@ -123,7 +124,7 @@ func Inspect(r io.ReaderAt, size int64) (*Report, error) {
 		return nil, err
 	}
 	in := &inspection{im: im, r: r, report: &Report{
-		VolumeID: im.VolumeID, SystemID: im.SystemID, Application: im.Application, Created: im.Created,
+		VolumeID: im.VolumeID, SystemID: im.SystemID, Application: im.Application, Publisher: im.Publisher, Created: im.Created,
 		Size: im.Blocks * iso.BlockSize, RockRidge: im.RockRidge, Joliet: im.Joliet,
 		Boot: []Boot{}, Menu: []MenuEntry{}, Kargs: []string{}, Areas: []Area{}, SystemArea: SystemArea{Partitions: []Partition{}},
 	}}

@@ -59,6 +59,11 @@ func TestISOCustomize(t *testing.T) {
 		t.Fatalf("%d\n%s", r.code, r.stderr)
 	}
 	file := filepath.Join(dir, "bootiso/install.iso")
+	again := t.TempDir()
+	if r := run(t, command(t, "--type", "iso", "--output", again, "--no-cache", "oci:"+sample(t))); r.code != 0 {
+		t.Fatalf("%d\n%s", r.code, r.stderr)
+	}
+	toolOutput(t, "cmp", "diffutils", file, filepath.Join(again, "bootiso/install.iso"))
 	before := inspectISO(t, file)
 	if before.VolumeID != "Container-Installer-x86_64" || before.Installer.Kernel == "" || before.Settings.Unattended {
 		t.Errorf("%+v", before)
