@@ -44,6 +44,7 @@ type Options struct {
 	Bus      Bus            // default: Virtio, for an ISO 9660 image CDROM
 	Sector   int            // size of the sectors of the boot medium, as the machine sees it; default: 512
 	Disks    []string       // raw or qcow2 images of further disks, which are written to
+	Targets  []Attached     // further disks, on buses of their own
 	Memory   int            // MiB, default 1536
 	Timeout  time.Duration  // default: 5 minutes
 	LogPath  string         // of the serial console; default: kept only while booting
@@ -51,6 +52,13 @@ type Options struct {
 	Expect   *regexp.Regexp // wait for a line that matches, in place of the marker
 
 	talk *talk // of a Machine
+}
+
+// Attached is a disk beside the boot medium, which is written to.
+type Attached struct {
+	Image  string // raw or qcow2
+	Bus    Bus
+	Serial string
 }
 
 // Boot starts a machine with the image as its first disk and returns when the
@@ -174,6 +182,26 @@ func arguments(ctx context.Context, dir, image string, o Options) ([]string, err
 		id := fmt.Sprintf("disk%d", i+1)
 		args = append(args, "-drive", "if=none,id="+id+",cache=unsafe,format="+format+",file="+escape(disk),
 			"-device", "virtio-blk-pci,drive="+id)
+	}
+	for i, t := range o.Targets {
+		format, err := detectFormat(ctx, t.Image)
+		if err != nil {
+			return nil, err
+		}
+		id := fmt.Sprintf("target%d", i+1)
+		options := ""
+		if t.Serial != "" && t.Bus != NVMe {
+			options = ",serial=" + t.Serial
+		}
+		device, err := t.Bus.device(id, options)
+		if err != nil {
+			return nil, err
+		}
+		for k := range device {
+			// Controllers of their own.
+			device[k] = strings.NewReplacer("id=scsi", "id=scsi"+id, "scsi.0", "scsi"+id+".0", "id=xhci", "id=xhci"+id, "xhci.0", "xhci"+id+".0").Replace(device[k])
+		}
+		args = append(append(args, "-drive", "if=none,id="+id+",cache=unsafe,format="+format+",file="+escape(t.Image)), device...)
 	}
 	return args, nil
 }

@@ -1,0 +1,229 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// target is the reference that installed systems follow, so that a medium and a
+// build have the same.
+const installTarget = "registry.example.com/sample:1"
+
+// diskSize is that of the disks that are installed to.
+const diskSize = 4 << 30
+
+// installMedium makes an installation medium of an image whose menu does not wait.
+func installMedium(t *testing.T, layout string, args ...string) string {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(config, []byte("[customizations.installer.bootloader.grub2]\nmenu-timeout = 0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := built(t, layout, append([]string{"--type", "iso", "--config", config, "--target-imgref", installTarget}, args...)...)
+	return filepath.Join(dir, "bootiso/install.iso")
+}
+
+// blank makes an empty disk.
+func blank(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "disk.raw")
+	f, err := os.Create(name)
+	if err == nil {
+		err = f.Truncate(diskSize)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// dialogue is a machine whose console is waited for and answered.
+type dialogue struct {
+	*Machine
+	t   *testing.T
+	ctx context.Context
+}
+
+// startMedium starts a machine from a medium.
+func startMedium(t *testing.T, medium string, o Options) *dialogue {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	t.Cleanup(cancel)
+	o.Memory = 1024 // whatever the size of the image
+	m, err := Start(ctx, medium, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Stop)
+	return &dialogue{m, t, ctx}
+}
+
+// expect waits for what matches.
+func (d *dialogue) expect(pattern string) string {
+	d.t.Helper()
+	text, err := d.Expect(d.ctx, regexp.MustCompile(pattern))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return text
+}
+
+// answer waits for a question and answers it.
+func (d *dialogue) answer(question, text string) {
+	d.t.Helper()
+	d.expect(question)
+	if err := d.Send(text + "\n"); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// off waits for the machine to switch itself off.
+func (d *dialogue) off() {
+	d.t.Helper()
+	select {
+	case <-d.ended:
+	case <-d.ctx.Done():
+		d.t.Fatalf("the machine goes on\n%s", tail(d.Log()))
+	}
+}
+
+// Somebody at the serial console installs from a CD by UEFI, with 1 GiB of memory. The
+// disk has then, byte for byte, what a raw disk of its size has, and boots.
+func TestInstallAttended(t *testing.T) {
+	layout := path(t, "IMGBUILD_SAMPLE", "../../.cache/sample", "make sample")
+	iso, disk := installMedium(t, layout), blank(t)
+	begun := time.Now()
+	d := startMedium(t, iso, Options{Bus: CDROM, Firmware: UEFI, Targets: []Attached{{disk, Virtio, "TARGET1"}}})
+	d.answer(`1\) /dev/vda, .*4 GiB, serial TARGET1, virtio\n +empty\n(.|\n)*for a shell, p to power off: `, "s")
+	// The screen is one of several: what is typed here is heard whatever the others do.
+	d.answer(`/ # `, "echo $((6*7)) from the shell; exit")
+	d.expect(`\n42 from the shell`)
+	d.answer(`p to power off: `, "1")
+	d.answer(`User to create`, "")
+	d.answer(`ALL DATA ON /dev/vda WILL BE ERASED. Type yes`, "no")
+	d.answer(`p to power off: `, "1")
+	d.answer(`User to create`, "")
+	d.answer(`Type yes`, "yes")
+	d.expect(`write /dev/vda`)
+	writing := time.Now()
+	d.expect(`Installed to /dev/vda`)
+	wrote := time.Since(writing)
+	d.answer(`p\) power off`, "p")
+	d.off()
+	t.Logf("installed %v after switching on, %v of that for writing", time.Since(begun).Round(time.Second), wrote.Round(time.Second))
+	raw := filepath.Join(built(t, layout, "--type", "raw", "--target-imgref", installTarget, "--size", fmt.Sprintf("%d", diskSize)), "image/disk.raw")
+	equalFiles(t, disk, raw)
+	boots(t, disk, UEFI, 4*time.Minute)
+}
+
+// An unattended medium, started as a disk by a BIOS, refuses a disk that holds data,
+// says so and waits; with consent it installs. NVMe, and a medium that was changed in
+// place.
+func TestInstallUnattended(t *testing.T) {
+	layout := path(t, "IMGBUILD_SAMPLE", "../../.cache/sample", "make sample")
+	iso, disk := installMedium(t, layout, "--iso-unattended", "--iso-target", "largest"), blank(t)
+	if out, err := exec.Command("mkfs.vfat", "-n", "PHOTOS", disk).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.vfat: %v\n%s", err, out)
+	}
+	o := Options{Bus: Virtio, Firmware: BIOS, Targets: []Attached{{disk, NVMe, ""}}}
+	d := startMedium(t, iso, o)
+	d.expect(`Unattended installation to largest`)
+	d.expect(`The installation failed: /dev/nvme0n1: holds data: .*PHOTOS`)
+	d.answer(`t\) try again  r\) reboot  p\) power off  s\) shell: `, "p")
+	d.off()
+
+	bin := path(t, "IMGBUILD_BIN", "../../bin/imgbuild", "make build")
+	if out, err := exec.Command(bin, "iso", "customize", iso, "--wipe", "--karg", "imgbuild.reboot=poweroff").CombinedOutput(); err != nil {
+		t.Fatalf("imgbuild iso customize: %v\n%s", err, out)
+	}
+	d = startMedium(t, iso, o)
+	d.expect(`Installing to /dev/nvme0n1, .*PHOTOS`)
+	d.expect(`Installed to /dev/nvme0n1`)
+	d.off()
+	boots(t, disk, BIOS, 4*time.Minute)
+}
+
+// The power fails while a disk is written: it does not boot at all, or it is complete.
+func TestInstallPowerCut(t *testing.T) {
+	cuts := 2 // of 20 that make soak has; each takes a start of the installer
+	if text := os.Getenv("IMGBUILD_POWER_CUTS"); text != "" {
+		var err error
+		if cuts, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	layout := path(t, "IMGBUILD_SAMPLE", "../../.cache/sample", "make sample")
+	iso := installMedium(t, layout, "--iso-unattended", "--iso-target", "smallest")
+	raw := filepath.Join(built(t, layout, "--type", "raw", "--target-imgref", installTarget, "--size", fmt.Sprintf("%d", diskSize)), "image/disk.raw")
+	span := 4 * time.Second
+	for n := range cuts {
+		disk := blank(t)
+		d := startMedium(t, iso, Options{Bus: CDROM, Firmware: BIOS, Targets: []Attached{{disk, SATA, ""}}})
+		d.expect(`write /dev/sda`)
+		time.Sleep(span * time.Duration(2*n+1) / time.Duration(2*cuts))
+		d.Stop()
+		head := make([]byte, 1024)
+		f, err := os.Open(disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadFull(f, head)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		table := bytes.Equal(head[510:512], []byte{0x55, 0xaa}) || bytes.HasPrefix(head[512:], []byte("EFI PART"))
+		t.Logf("cut %d: table %v, log ends %q", n, table, tail(d.Log()))
+		if table {
+			equalFiles(t, disk, raw)
+		}
+		os.Remove(disk)
+	}
+}
+
+// equalFiles compares two disks.
+func equalFiles(t *testing.T, got, want string) {
+	t.Helper()
+	a, err := os.Open(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b, err := os.Open(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	const unit = 4 << 20
+	x, y := make([]byte, unit), make([]byte, unit)
+	for off := int64(0); ; off += unit {
+		n, aerr := io.ReadFull(a, x)
+		m, berr := io.ReadFull(b, y)
+		if n != m || !bytes.Equal(x[:n], y[:m]) {
+			at := 0
+			for at < min(n, m) && x[at] == y[at] {
+				at++
+			}
+			t.Errorf("the disks differ at %d", off+int64(at))
+			return
+		}
+		if aerr != nil || berr != nil {
+			if aerr != io.EOF && aerr != io.ErrUnexpectedEOF {
+				t.Error(aerr)
+			}
+			return
+		}
+	}
+}
