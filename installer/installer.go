@@ -126,7 +126,7 @@ func (in *Installer) decide(ctx context.Context) error {
 		return err
 	}
 	in.job = Job{Options: *options, Kickstart: in.Orders.Kickstart, Output: in.console}
-	if err := in.Orders.apply(&in.job.Options, in.Description); err != nil {
+	if err := in.Orders.apply(&in.job.Options); err != nil {
 		return err
 	}
 	if in.Orders.Unattended {

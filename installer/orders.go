@@ -165,38 +165,24 @@ func (o *Orders) forbidden(d blockdev.Disk) error {
 }
 
 // apply changes the options of the build by the orders.
-func (o *Orders) apply(b *pipeline.Options, d *medium.Description) error {
+func (o *Orders) apply(b *pipeline.Options) (err error) {
+	if o.Kickstart != nil {
+		if *b, err = pipeline.WithKickstart(*b, o.Kickstart); err != nil {
+			return err
+		}
+	}
 	if o.RootFS != "" {
 		b.RootFS = o.RootFS
 	}
-	if o.Kickstart == nil {
-		return nil
-	}
-	if l := o.Kickstart.Settings.Layout; l != nil {
-		b.Layout = &pipeline.LayoutFile{Name: "kickstart", Layout: l}
-	}
-	text, err := (&blueprints.Blueprint{Customizations: o.Kickstart.Settings.Customizations}).Encode()
-	if err != nil {
-		return err
-	}
-	b.Config, err = loadConfig(&d.Build, text)
-	return err
+	return nil
 }
 
-// loadConfig returns the configuration of a medium, with more blueprints merged into
-// it.
-func loadConfig(d *medium.Build, more ...[]byte) (*blueprints.Config, error) {
-	var sources []blueprints.Source
-	if len(d.Config) > 0 {
-		sources = append(sources, blueprints.Source{Name: "config.json", Text: d.Config})
-	}
-	for _, text := range more {
-		sources = append(sources, blueprints.Source{Name: "installer.json", Text: text})
-	}
-	if len(sources) == 0 {
+// loadConfig returns the configuration of a medium.
+func loadConfig(d *medium.Build) (*blueprints.Config, error) {
+	if len(d.Config) == 0 {
 		return nil, nil
 	}
-	c, err := blueprints.Load(sources, blueprints.Options{IgnoreUnsupported: d.IgnoreUnsupported, AllowPaths: d.AllowPaths})
+	c, err := blueprints.Load([]blueprints.Source{{Name: "config.json", Text: d.Config}}, blueprints.Options{IgnoreUnsupported: d.IgnoreUnsupported, AllowPaths: d.AllowPaths})
 	if err != nil {
 		return nil, err
 	}
@@ -240,20 +226,13 @@ func hasUsers(c *blueprints.Config) bool {
 
 // addUser adds a user to the configuration of a job.
 func (in *Installer) addUser(u blueprints.User) error {
-	var sources [][]byte
-	if k := in.job.Kickstart; k != nil {
-		text, err := document.Encode(&blueprints.Blueprint{Customizations: k.Settings.Customizations})
-		if err != nil {
-			return err
-		}
-		sources = append(sources, text)
-	}
-	text, err := (&blueprints.Blueprint{Customizations: blueprints.Customizations{User: []blueprints.User{u}}}).Encode()
+	const name = "the answers"
+	c, err := in.job.Options.Config.With(name, blueprints.Customizations{User: []blueprints.User{u}}, document.Places{"": {File: name}})
 	if err != nil {
 		return err
 	}
-	in.job.Options.Config, err = loadConfig(&in.Description.Build, append(sources, text)...)
-	return err
+	in.job.Options.Config = c
+	return nil
 }
 
 func sorted(m map[string]string) []string {

@@ -38,7 +38,11 @@ type MediumEntry struct {
 // own. Nothing of it reaches the kernel.
 const mediumHead = `# Written by imgbuild.
 function load_video {
-  insmod all_video
+  # A GRUB that has the drivers in itself needs no file of them, and would wait
+  # for a key over one that is missing.
+  if [ -f ($root)/boot/grub2/$grub_cpu-$grub_platform/all_video.mod ]; then
+    insmod all_video
+  fi
 }
 search --no-floppy --set=root --label %s
 set kargs=

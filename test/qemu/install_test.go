@@ -3,6 +3,7 @@ package qemu
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -62,12 +63,23 @@ func startMedium(t *testing.T, medium string, o Options) *dialogue {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	t.Cleanup(cancel)
 	o.Memory = 1024 // whatever the size of the image
-	m, err := Start(ctx, medium, o)
-	if err != nil {
-		t.Fatal(err)
+	for n := 0; ; n++ {
+		m, err := Start(ctx, medium, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Stop)
+		m.patience = 3 * time.Minute // the kernel is quiet
+		_, err = m.Expect(ctx, regexp.MustCompile(`Starting the installer`))
+		if errors.Is(err, ErrHung) && n < maxRestarts {
+			m.Stop()
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &dialogue{m, t, ctx}
 	}
-	t.Cleanup(m.Stop)
-	return &dialogue{m, t, ctx}
 }
 
 // expect waits for what matches.

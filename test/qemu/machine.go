@@ -28,6 +28,8 @@ type Machine struct {
 	dir      string
 	console  net.Conn
 
+	patience time.Duration // with a kernel that says nothing; hangTime by default
+
 	mu  sync.Mutex
 	log []byte
 	pos int // what Expect has seen
@@ -143,7 +145,7 @@ func (m *Machine) Expect(ctx context.Context, re *regexp.Regexp) (string, error)
 		switch {
 		case len(log) != size:
 			size, grown = len(log), time.Now()
-		case time.Since(grown) > hangTime && hangs(log):
+		case time.Since(grown) > max(m.patience, hangTime) && hangs(log):
 			return "", fmt.Errorf("%w\n%s", errHung, tail(log))
 		}
 		if m.over() {
