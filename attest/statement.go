@@ -84,6 +84,7 @@ type BuilderID struct {
 // Names of resources that a build depends on.
 const (
 	DependencyManifest = "manifest" // of the image
+	DependencyIndex    = "index"    // that the manifest was chosen from
 	DependencyConfig   = "config"   // of the image
 	DependencyLayer    = "layer"
 	DependencyFile     = "file" // that a flag names; its path is in the annotation "path"

@@ -46,6 +46,7 @@ type Image struct {
 	Reference      Reference
 	ManifestDigest string // of the platform's manifest, "sha256:…"
 	ConfigDigest   string
+	Chain          []string          // digests of the manifest and of the indexes that led to it, outermost last
 	Manifest       []byte            // as it is in the source, verified
 	Config         []byte            // likewise
 	MediaType      string            // of the manifest

@@ -68,6 +68,7 @@ type document struct {
 	Layers        []descriptor      `json:"layers"`
 	Manifests     []descriptor      `json:"manifests"`
 	Annotations   map[string]string `json:"annotations"`
+	Subject       *descriptor       `json:"subject"`  // what an artifact refers to
 	FSLayers      json.RawMessage   `json:"fsLayers"` // of schema 1
 }
 

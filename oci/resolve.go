@@ -78,7 +78,7 @@ func resolve(ctx context.Context, src source, ref Reference, opt Options) (*Imag
 			}
 			img, err := resolveManifest(ctx, src, ref, opt, raw, doc, mediaType)
 			if err == nil {
-				img.Signed = signed
+				img.Signed, img.Chain = signed, chain
 			}
 			return img, err
 		}

@@ -172,7 +172,7 @@ func (b *build) emit(ctx context.Context, files *artefacts, o *Options, p Progre
 	if _, err := files.manifest.file.Write(append(text, '\n')); err != nil {
 		return nil, outputError(err)
 	}
-	if err := b.writeSBOMs(files, o); err != nil {
+	if err := b.writeSBOMs(ctx, files, o, p); err != nil {
 		return nil, err
 	}
 	if err := b.writeRecord(ctx, files, sums, o, p); err != nil {

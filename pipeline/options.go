@@ -56,8 +56,9 @@ type Options struct {
 	NoOutput bool // write no file, upload only
 	// Pin is the digest that the image must have, "" for any: whatever the tag says
 	// by now, a registry is asked for that.
-	Pin     string
-	Records Records
+	// PinRoot is that of the index that leads to it, "" where there is none.
+	Pin, PinRoot string
+	Records      Records
 	Formats
 	Reach
 

@@ -21,6 +21,8 @@ type artefact struct {
 	lock  *os.File // of a directory that is being written, or nil
 	older string   // what had the final name before, while the build may still fail
 	dirs  []string // made for it, outermost first
+
+	attached string // of a file that is attached to the image: the digest of what it is attached to
 }
 
 // createArtefact opens a new file for the final name path.

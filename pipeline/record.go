@@ -67,6 +67,9 @@ func (a *artefacts) createRecords(o *Options) (err error) {
 		if err != nil {
 			break
 		}
+		if f == sbom.Attached {
+			continue // how many there are is known when the image is
+		}
 		var file *artefact
 		if file, err = createArtefact(besidePath(o, "sbom", f.Extension())); err == nil {
 			a.sboms = append(a.sboms, file)
@@ -108,6 +111,9 @@ func (b *build) statement(ctx context.Context, o *Options) (*attest.Statement, e
 	deps := []attest.Resource{
 		{Name: attest.DependencyManifest, URI: o.Image.ImageRef(), Digest: attest.OfDigest(image.ManifestDigest), MediaType: image.MediaType},
 		{Name: attest.DependencyConfig, Digest: attest.OfDigest(image.ConfigDigest)},
+	}
+	for _, d := range image.Chain[min(1, len(image.Chain)):] {
+		deps = append(deps, attest.Resource{Name: attest.DependencyIndex, Digest: attest.OfDigest(d)})
 	}
 	for _, l := range image.Layers {
 		deps = append(deps, attest.Resource{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 
 	"imgbuild/oci"
@@ -14,7 +15,7 @@ import (
 // readPackages reads what is installed, where SBOMs are asked for. What the image
 // says is left as it is: packages are of the image, not of its configuration.
 func (sys *system) readPackages(ctx context.Context, o *Options, p Progress) (*packages.Inventory, error) {
-	if len(o.Records.SBOMs) == 0 {
+	if !slices.ContainsFunc(o.Records.SBOMs, ownFormat) {
 		return nil, nil
 	}
 	p.Stage("read package databases", 0)
@@ -25,10 +26,44 @@ func (sys *system) readPackages(ctx context.Context, o *Options, p Progress) (*p
 	return inv, err
 }
 
-// writeSBOMs writes the SBOMs.
-func (b *build) writeSBOMs(files *artefacts, o *Options) error {
-	if len(o.Records.SBOMs) == 0 {
+// ownFormat tells whether an SBOM is made here.
+func ownFormat(f sbom.Format) bool { return f != sbom.Attached }
+
+// attachedTo is the annotation of files that are attached to an image: the digest
+// of what they are attached to.
+const attachedTo = "attached-to"
+
+// writeAttached writes the SBOMs that are attached to the image, as they are.
+func (b *build) writeAttached(ctx context.Context, files *artefacts, o *Options, p Progress) error {
+	if !slices.Contains(o.Records.SBOMs, sbom.Attached) {
 		return nil
+	}
+	p.Stage("fetch SBOMs", 0)
+	list, err := b.source.image.SBOMs(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.Image, err)
+	}
+	if len(list) == 0 {
+		p.Warn("no SBOM is attached to the image")
+	}
+	for _, s := range list {
+		a, err := createArtefact(besidePath(o, "sbom", ".attached-"+s.Short()+s.Extension()))
+		if err != nil {
+			return err
+		}
+		a.attached = s.Of
+		files.sboms = append(files.sboms, a)
+		if _, err := a.file.Write(s.Content); err != nil {
+			return outputError(err)
+		}
+	}
+	return nil
+}
+
+// writeSBOMs writes the SBOMs.
+func (b *build) writeSBOMs(ctx context.Context, files *artefacts, o *Options, p Progress) error {
+	if err := b.writeAttached(ctx, files, o, p); err != nil || b.inventory == nil {
+		return err
 	}
 	image := b.source.image
 	d := &packages.Document{
@@ -42,7 +77,8 @@ func (b *build) writeSBOMs(files *artefacts, o *Options) error {
 		}
 		d.Created = n
 	}
-	for i, f := range o.Records.SBOMs {
+	own := slices.DeleteFunc(slices.Clone(o.Records.SBOMs), func(f sbom.Format) bool { return !ownFormat(f) })
+	for i, f := range own {
 		text, err := f.Encode(d)
 		if err != nil {
 			return fmt.Errorf("sbom %s: %w", f, err)

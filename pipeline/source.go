@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -65,7 +66,7 @@ func open(ctx context.Context, o *Options, p Progress) (s *source, unpack oci.Un
 	}
 	access := o.registry()
 	access.Arch, access.Cache = o.Arch, unpack.Cache
-	s.image, err = oci.Open(ctx, o.Image.Pin(o.Pin), access)
+	s.image, err = oci.Open(ctx, o.Image.Pin(cmp.Or(o.PinRoot, o.Pin)), access)
 	if err != nil {
 		return nil, unpack, err
 	}

@@ -101,6 +101,8 @@ type hashJob struct {
 	name string // in the record
 	sums *diskSums
 	to   *attest.Resource
+
+	attached string // as that of the artefact
 }
 
 // hash returns the digests of all files: of those of the types, and of those about
@@ -154,7 +156,7 @@ func (a *artefact) hashJobs(output string, sums *diskSums) (list []*hashJob, err
 	}
 	name = filepath.ToSlash(name)
 	if a.file != nil {
-		return []*hashJob{{path: a.temp, name: name, sums: sums}}, nil
+		return []*hashJob{{path: a.temp, name: name, sums: sums, attached: a.attached}}, nil
 	}
 	err = filepath.WalkDir(a.temp, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -185,6 +187,9 @@ func (j *hashJob) run(ctx context.Context) error {
 		return err
 	}
 	*j.to = attest.Resource{Name: j.name, Digest: attest.SHA256([32]byte(h.Sum(nil)))}
+	if j.attached != "" {
+		j.to.Annotations = map[string]string{attachedTo: j.attached}
+	}
 	return nil
 }
 

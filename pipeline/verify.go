@@ -18,6 +18,7 @@ import (
 
 	"imgbuild/attest"
 	"imgbuild/fault"
+	"imgbuild/sbom"
 )
 
 // Record is what is known of a build from its record.
@@ -235,6 +236,11 @@ func (r *Record) Rebuild(ctx context.Context, o Options, p Progress) error {
 	for _, d := range r.Statement.Dependencies(attest.DependencyManifest) {
 		o.Pin = "sha256:" + d.Digest["sha256"]
 	}
+	for _, d := range r.Statement.Dependencies(attest.DependencyIndex) {
+		o.PinRoot = "sha256:" + d.Digest["sha256"] // the last one is the outermost
+	}
+	// What is attached to the image can be other things by now.
+	o.Records.SBOMs = slices.DeleteFunc(o.Records.SBOMs, func(f sbom.Format) bool { return f == sbom.Attached })
 	if err := r.sameInputs(&o); err != nil {
 		return err
 	}
@@ -284,6 +290,9 @@ func (r *Record) compare(again *Record) error {
 		sums[f.Name] = f.Digest["sha256"]
 	}
 	for _, f := range r.Statement.Files() {
+		if f.Annotations[attachedTo] != "" {
+			continue
+		}
 		got, ok := sums[f.Name]
 		if !ok {
 			return fault.New(fault.BadImage, fmt.Errorf("rebuild: makes no %s, which the record has", f.Name), r.otherVersion())

@@ -29,15 +29,18 @@ type Format string
 const (
 	SPDX      Format = "spdx"
 	CycloneDX Format = "cyclonedx"
+	// Attached is no format but those of the documents that are attached to the
+	// image.
+	Attached Format = "attached"
 )
 
 // ParseFormat returns the format called name.
 func ParseFormat(name string) (Format, error) {
 	switch f := Format(name); f {
-	case SPDX, CycloneDX:
+	case SPDX, CycloneDX, Attached:
 		return f, nil
 	}
-	return "", fault.New(fault.Usage, fmt.Errorf("%q: unknown", name), "the formats are spdx and cyclonedx")
+	return "", fault.New(fault.Usage, fmt.Errorf("%q: unknown", name), "spdx, cyclonedx, or attached for those that are attached to the image")
 }
 
 // Extension returns the end of the names of files of the format, which other tools

@@ -28,7 +28,7 @@ type recordFlags struct {
 
 func (f *recordFlags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.record, "record", false, "write a record of the build beside the results: an in-toto statement with SLSA provenance, for imgbuild verify")
-	s.StringArrayVar(&f.sboms, "sbom", nil, "write what the image's package database lists beside the results: spdx or cyclonedx; may be repeated")
+	s.StringArrayVar(&f.sboms, "sbom", nil, "write what the image's package database lists beside the results: spdx or cyclonedx, or attached for the SBOMs that are attached to the image; may be repeated")
 	s.StringVar(&f.key, "sign-key", "", "PEM file with the private key that signs the record: ECDSA or Ed25519, also as cosign encrypts it")
 	s.StringVar(&f.passwordFile, "sign-password-file", "", "file with the password of the key (default: $COSIGN_PASSWORD)")
 }

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,4 +119,107 @@ func TestSBOMFails(t *testing.T) {
 			t.Errorf("%v: left behind: %v", args, left)
 		}
 	}
+}
+
+// attachSBOM adds an artifact to a layout that refers to its image.
+func attachSBOM(t *testing.T, layout, mediaType, text string) {
+	t.Helper()
+	index := filepath.Join(layout, "index.json")
+	var doc map[string]any
+	raw, err := os.ReadFile(index)
+	if err == nil {
+		err = json.Unmarshal(raw, &doc)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(mediaType string, b []byte) map[string]any {
+		name := fmt.Sprintf("%x", sha256.Sum256(b))
+		if err := os.WriteFile(filepath.Join(layout, "blobs/sha256", name), b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return map[string]any{"mediaType": mediaType, "digest": "sha256:" + name, "size": len(b)}
+	}
+	const manifest = "application/vnd.oci.image.manifest.v1+json"
+	list := doc["manifests"].([]any)
+	artifact, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": manifest, "artifactType": mediaType, "subject": list[0],
+		"config": put("application/vnd.oci.empty.v1+json", []byte("{}")), "layers": []any{put(mediaType, []byte(text))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc["manifests"] = append(list, put(manifest, artifact))
+	if raw, err = json.Marshal(doc); err == nil {
+		err = os.WriteFile(index, raw, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// SBOMs that are attached to the image are stored as they are. They are no part of
+// what a rebuild has to have: something else may be attached by then.
+func TestSBOMAttached(t *testing.T) {
+	image := strings.TrimPrefix(writeImage(t, image.New()), "oci:")
+	attachSBOM(t, image, "application/vnd.cyclonedx+json", `{"bomFormat":"CycloneDX"}`)
+	dir, _ := build(t, "--target-arch", "amd64", "--no-cache", "--size", "min", "--sbom", "attached", "--record", "oci:"+image+":latest")
+	found, err := filepath.Glob(filepath.Join(dir, "sbom-qcow2.attached-*.cdx.json"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v: %v", files(t, dir), err)
+	}
+	if text, err := os.ReadFile(found[0]); err != nil || string(text) != `{"bomFormat":"CycloneDX"}` {
+		t.Errorf("%s: %v", text, err)
+	}
+	record := filepath.Join(dir, "record-qcow2.intoto.json")
+	if b := readStatement(t, record).Predicate.RunDetails.Byproducts; len(b) != 2 || !strings.HasPrefix(b[1].Annotations["attached-to"], "sha256:") {
+		t.Errorf("%+v", b)
+	}
+	attachSBOM(t, image, "application/spdx+json", "{}")
+	if r := verify(t, "--record", record, "--rebuild", "--no-cache"); r.code != 0 {
+		t.Errorf("exit %d\n%s", r.code, r.stderr)
+	}
+	_, r := build(t, "--target-arch", "amd64", "--no-cache", "--size", "min", "--sbom", "attached", writeImage(t, withPackages()))
+	if !strings.Contains(r.stderr, "warning: no SBOM is attached to the image") {
+		t.Error(r.stderr)
+	}
+}
+
+// A database that RPM wrote is read from an image, through the links that images
+// have.
+func TestSBOMOfRPM(t *testing.T) {
+	dir := t.TempDir()
+	rpm := func(program string, args ...string) {
+		t.Helper()
+		cmd := command(t)
+		cmd.Path, cmd.Args = tool(t, program, "rpm"), append([]string{program}, args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+dir)
+		if r := run(t, cmd); r.code != 0 {
+			t.Fatalf("%s: exit %d\n%s", program, r.code, r.stderr)
+		}
+	}
+	spec := "Name: one\nEpoch: 3\nVersion: 1.0\nRelease: 2.el10\nSummary: A package\nLicense: GPL-2.0-or-later\nVendor: Example\nBuildArch: noarch\n%description\nx\n%files\n"
+	rpm("rpmbuild", "-bb", "--quiet", "--define", "_topdir "+dir, writeFile(t, "one.spec", spec))
+	rpm("rpm", "--dbpath", dir+"/db", "--define", "_db_backend sqlite", "--justdb", "--nodeps", "--ignorearch", "--ignoreos", "-i", "RPMS/noarch/one-1.0-2.el10.noarch.rpm")
+	s := image.New()
+	s.Link(0, "usr/lib/sysimage/rpm", "../../share/rpm")
+	for _, path := range files(t, dir+"/db") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.File(0, "usr/share/rpm/"+filepath.Base(path), string(text))
+	}
+	out, _ := build(t, "--target-arch", "amd64", "--no-cache", "--size", "min", "--sbom", "spdx", writeImage(t, s))
+	spdx := filepath.Join(out, "sbom-qcow2.spdx.json")
+	text, err := os.ReadFile(spdx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`pkg:rpm/test/one@1.0-2.el10?arch=noarch&distro=test&epoch=3&upstream=one-1.0-2.el10.src.rpm`, `"licenseDeclared": "GPL-2.0-or-later"`, `"Organization: Example"`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("lacks %s:\n%s", want, text)
+		}
+	}
+	checkSPDX(t, spdx)
 }
