@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"imgbuild/fault"
@@ -25,13 +24,6 @@ func (m *machine) Install(ctx context.Context, job *Job, p pipeline.Progress) er
 	}
 	o := pipeline.InstallOptions{Options: job.Options, Disk: job.Disk, Scratch: m.scratch(ctx)}
 	o.TempDir, o.Getenv = "/tmp", os.Getenv
-	o.Scratch = &pipeline.Scratch{OnTarget: func(need int64) bool {
-		if need <= memoryFor() {
-			return false
-		}
-		m.modules.all(ctx, []string{"ext4", "xfs"})
-		return true
-	}, Dir: "/run"}
 	r, err := pipeline.Install(ctx, o, p)
 	if err != nil {
 		return err
@@ -62,24 +54,6 @@ func (m *machine) Install(ctx context.Context, job *Job, p pipeline.Progress) er
 		return fault.New(fault.ClassOf(err), fmt.Errorf("the system is installed, but: %w", err), fault.HintOf(err))
 	}
 	return nil
-}
-
-// ownMemory is what the installation itself takes beside the layers, in bytes.
-const ownMemory = 320 << 20
-
-// memoryFor returns how many bytes of layers the memory has room for.
-func memoryFor() int64 {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		var n int64
-		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &n); err == nil {
-			return max(0, n<<10-ownMemory)
-		}
-	}
-	return 0
 }
 
 // partitionNode returns the node of a partition, as the kernel names it.
