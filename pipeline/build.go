@@ -36,6 +36,7 @@ type build struct {
 	disks   *disks
 	minimum int64             // the smallest disk for the content, bytes
 	media   map[Type]*isoTree // that are written
+	payload *source           // what a medium installs that is made of another image, else nil
 	// inventory is what is installed, where SBOMs are asked for.
 	inventory *packages.Inventory
 }
@@ -57,6 +58,17 @@ func Build(ctx context.Context, o Options, p Progress) (*Result, error) {
 	}
 	if err := o.checkUpload(ctx); err != nil {
 		return nil, err
+	}
+	if o.hasAnaconda() {
+		b, err := prepareAnaconda(ctx, &o, true, p)
+		if err != nil {
+			return nil, err
+		}
+		defer b.source.close()
+		for _, w := range b.plan.Warnings {
+			p.Warn(w)
+		}
+		return b.emit(ctx, files, &o, p)
 	}
 	asked := freeze(&o)
 	b, err := prepare(ctx, &o, p)

@@ -20,6 +20,7 @@ import (
 	"imgbuild/installer/medium"
 	"imgbuild/installer/settings"
 	"imgbuild/layouts"
+	"imgbuild/oci"
 	"imgbuild/tree"
 )
 
@@ -27,6 +28,8 @@ import (
 type Media struct {
 	// Program is a file: the imgbuild for the target that installs; "" is this one.
 	Program string
+	// Payload is what a medium with Anaconda installs.
+	Payload oci.Reference
 	// Settings are those that the medium has from the beginning.
 	Settings settings.Settings
 }

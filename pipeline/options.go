@@ -130,6 +130,7 @@ func types() []struct {
 		{AnacondaISO, "bootiso/install.iso"},
 		{LiveISO, "bootiso/install.iso"},
 		{GenericISO, "bootiso/install.iso"},
+		{BootcInstaller, "bootiso/install.iso"},
 	}
 }
 
@@ -176,6 +177,9 @@ func (o *Options) validate() error {
 		return err
 	}
 	if err := o.validateRecords(); err != nil {
+		return err
+	}
+	if err := o.validateAnaconda(); err != nil {
 		return err
 	}
 	if err := distinct(o.Types); err != nil {

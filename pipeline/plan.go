@@ -14,15 +14,17 @@ import (
 // Plan says what a build makes. Its JSON form is what `imgbuild plan` prints
 // and what is left beside the artefacts as manifest-TYPES.json.
 type Plan struct {
-	Tool      string    `json:"tool"`
-	Image     PlanImage `json:"image"`
-	Target    string    `json:"target"` // container-image-reference of the origin
-	Stateroot string    `json:"stateroot"`
-	Commit    string    `json:"commit"` // checksum of the deployed ostree commit
-	Refs      []string  `json:"refs"`
-	Kernel    string    `json:"kernel"`
-	Kargs     []string  `json:"kargs"` // without ostree=
-	Composefs string    `json:"composefs"`
+	Tool  string    `json:"tool"`
+	Image PlanImage `json:"image"`
+	// Payload is what the medium installs, where Image is an installer.
+	Payload   *PlanImage `json:"payload,omitempty"`
+	Target    string     `json:"target"` // container-image-reference of the origin
+	Stateroot string     `json:"stateroot"`
+	Commit    string     `json:"commit"` // checksum of the deployed ostree commit
+	Refs      []string   `json:"refs"`
+	Kernel    string     `json:"kernel"`
+	Kargs     []string   `json:"kargs"` // without ostree=
+	Composefs string     `json:"composefs"`
 	// ComposefsDigest is the fs-verity digest of the composefs image, where the
 	// disk has fs-verity.
 	ComposefsDigest string      `json:"composefs_digest,omitempty"`
@@ -214,7 +216,16 @@ func Version() string {
 
 // MakePlan does all of a build but writing: it says what Build would make.
 func MakePlan(ctx context.Context, o Options, p Progress) (*Plan, error) {
-	b, err := prepare(ctx, &o, p)
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	stages := prepare
+	if o.hasAnaconda() {
+		stages = func(ctx context.Context, o *Options, p Progress) (*build, error) {
+			return prepareAnaconda(ctx, o, false, p)
+		}
+	}
+	b, err := stages(ctx, &o, p)
 	if err != nil {
 		return nil, err
 	}

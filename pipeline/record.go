@@ -121,6 +121,11 @@ func (b *build) statement(ctx context.Context, o *Options) (*attest.Statement, e
 			Annotations: map[string]string{"diff_id": l.DiffID},
 		})
 	}
+	if b.payload != nil {
+		deps = append(deps, attest.Resource{
+			Name: "payload", URI: o.Media.Payload.ImageRef(), Digest: attest.OfDigest(b.payload.image.ManifestDigest), MediaType: b.payload.image.MediaType,
+		})
+	}
 	deps = append(deps, o.Records.Inputs...)
 	fetched, err := b.source.fetched.resources(ctx, o)
 	if err != nil {

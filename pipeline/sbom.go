@@ -39,9 +39,10 @@ func (b *build) writeAttached(ctx context.Context, files *artefacts, o *Options,
 		return nil
 	}
 	p.Stage("fetch SBOMs", 0)
-	list, err := b.source.image.SBOMs(ctx)
+	image, ref := b.installed(o)
+	list, err := image.SBOMs(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", o.Image, err)
+		return fmt.Errorf("%s: %w", ref, err)
 	}
 	if len(list) == 0 {
 		p.Warn("no SBOM is attached to the image")
@@ -60,14 +61,22 @@ func (b *build) writeAttached(ctx context.Context, files *artefacts, o *Options,
 	return nil
 }
 
+// installed returns the image that is installed in the end.
+func (b *build) installed(o *Options) (*oci.Image, oci.Reference) {
+	if b.payload != nil {
+		return b.payload.image, o.Media.Payload
+	}
+	return b.source.image, o.Image
+}
+
 // writeSBOMs writes the SBOMs.
 func (b *build) writeSBOMs(ctx context.Context, files *artefacts, o *Options, p Progress) error {
 	if err := b.writeAttached(ctx, files, o, p); err != nil || b.inventory == nil {
 		return err
 	}
-	image := b.source.image
+	image, ref := b.installed(o)
 	d := &packages.Document{
-		Name: o.Image.Name(), Digest: image.ManifestDigest, Arch: image.Arch, PURL: imagePURL(o.Image, image),
+		Name: ref.Name(), Digest: image.ManifestDigest, Arch: image.Arch, PURL: imagePURL(ref, image),
 		Tool: "imgbuild", Version: Version(), Created: b.time.Unix(), Inventory: *b.inventory,
 	}
 	if o.Records.Epoch != "" {

@@ -29,7 +29,7 @@ type flags struct {
 	size, rootSize, freeSpace, layout            string
 	tlsVerify, noCache, noDefaults, selinuxOff   bool
 	sigPolicy, skipBound                         bool
-	store, rpmmd, buildContainer, payload        string
+	store, rpmmd, buildContainer                 string
 	librepo, inVM                                bool
 	noOutput                                     bool
 	aws                                          awsFlags
@@ -115,9 +115,7 @@ func (f *flags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.librepo, "use-librepo", true, "")
 	s.StringVar(&f.buildContainer, "build-container", "", "")
 	s.BoolVar(&f.inVM, "in-vm", false, "")
-	s.StringVar(&f.payload, "installer-payload-ref", "", "")
-	for _, name := range []string{"store", "rpmmd", "use-librepo", "build-container", "in-vm",
-		"installer-payload-ref"} {
+	for _, name := range []string{"store", "rpmmd", "use-librepo", "build-container", "in-vm"} {
 		_ = s.MarkHidden(name)
 	}
 }
@@ -187,9 +185,6 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 			fmt.Fprintf(cmd.ErrOrStderr(), "imgbuild: --%s is not needed: %s\n", n[0], n[1])
 		}
 	}
-	if name := "installer-payload-ref"; cmd.Flags().Changed(name) {
-		return nil, fault.New(fault.Unsupported, fmt.Errorf("--%s: not in this version", name), "no installer is made; the types are "+strings.Join(pipeline.Types(), ", "))
-	}
 	o := &pipeline.Options{
 		HostArch: runtime.GOARCH, Output: f.output, Cache: f.cache, NoCache: f.noCache, TempDir: os.TempDir(),
 		Insecure: !f.tlsVerify, AuthFile: f.authfile, Getenv: os.Getenv, Target: f.target, Stateroot: f.stateroot, RootFS: f.rootfs,
@@ -236,6 +231,11 @@ func (f *flags) options(cmd *cobra.Command, image string) (*pipeline.Options, er
 		return nil, err
 	}
 	f.media.apply(o)
+	if f.media.payload != "" {
+		if o.Media.Payload, err = pipeline.FindImage(cmd.Context(), f.media.payload, o); err != nil {
+			return nil, fmt.Errorf("--installer-payload-ref: %w", err)
+		}
+	}
 	f.config.media, f.config.kickstart = mediumOf(o.Types), f.media.kickstart
 	if o.Config, err = f.config.load(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
 		return nil, err

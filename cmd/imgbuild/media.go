@@ -16,6 +16,7 @@ import (
 type mediaFlags struct {
 	program, target  string
 	kickstart        string
+	payload          string
 	wipe, unattended bool
 }
 
@@ -24,6 +25,7 @@ func (f *mediaFlags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.unattended, "iso-unattended", false, "make the installer of an iso work without asking")
 	s.BoolVar(&f.wipe, "iso-wipe", false, "let it erase a disk that holds data without asking")
 	s.StringVar(&f.kickstart, "kickstart", "", "kickstart file for the installer of an iso or of bootc-installer, instead of installer.kickstart.contents of the config; - for stdin")
+	s.StringVar(&f.payload, "installer-payload-ref", "", "image that a bootc-installer installs; IMAGE is the installer, with Anaconda in it")
 	s.StringVar(&f.program, "installer-program", "", "imgbuild for Linux on the target's architecture, which becomes the installer of an iso (default: this program)")
 }
 

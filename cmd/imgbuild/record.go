@@ -115,7 +115,7 @@ func shaping() []string {
 		"skip-bound-images", "config", "ignore-unsupported", "allow-paths", "seed", "sbom",
 		"qcow2-compression", "compress", "vhd-subformat", "ova-name", "ova-cpus", "ova-memory", "ova-firmware",
 		"ova-secure-boot", "ova-hardware-version", "containerdisk-format",
-		"iso-target", "iso-unattended", "iso-wipe", "kickstart", "installer-program",
+		"iso-target", "iso-unattended", "iso-wipe", "kickstart", "installer-payload-ref", "installer-program",
 	}
 }
 
@@ -125,7 +125,7 @@ func incidental() []string {
 		"output", "chown", "no-output", "push", "format", "progress", "log-level", "verbose", "help",
 		"cache", "no-cache", "cache-size", "tls-verify", "authfile", "creds", "registry-token", "registries-conf",
 		"cert-dir", "pull", "local", "verify-key", "signature-policy", "registries-d", "stall-timeout", "limit", "record", "sign-key", "sign-password-file",
-		"store", "rpmmd", "use-librepo", "build-container", "in-vm", "installer-payload-ref",
+		"store", "rpmmd", "use-librepo", "build-container", "in-vm",
 	}
 }
 
