@@ -79,6 +79,7 @@ bench: build samples tools
 	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -max-cold 3 -max-rss 400 $(if $(BENCH_PEER),-peer $(BENCH_PEER))
 	$(GO) run ./test/bench -image $(BENCH_LABELLED) -bin $(BIN) -max-cold 3 -max-rss 400 -max-labels 0.25
 	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -formats
+	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -iso
 	PATH="$(CACHE)/tools/bin:$$PATH" $(GO) run ./test/bench -filesystems $(BENCH_FILES) -check
 	$(GO) run ./test/bench -squashfs $(BENCH_TREE) -check
 

@@ -14,6 +14,10 @@
 // compares the writers of file systems with the programs of their owners, for
 // directories of so many files.
 //
+//	go run ./test/bench -image oci:DIR -iso [-n 3] [-check]
+//
+// compares writing the image's installation medium with a copy of it.
+//
 //	go run ./test/bench -squashfs DIR [-n 3] [-check]
 //
 // compares the writer of squashfs with mksquashfs, both with the same parameters.
@@ -47,7 +51,7 @@ type options struct {
 
 	filesystems  string
 	squashfs     string
-	formats      bool
+	formats, iso bool
 	peers        int
 	check        bool
 	writer, tree string
@@ -68,9 +72,10 @@ func main() {
 	flag.StringVar(&o.phase, "phase", "", "for itself: do the floor once, write to this file")
 	flag.StringVar(&o.filesystems, "filesystems", "", "compare writers of file systems, with trees of so many files (numbers with commas)")
 	flag.IntVar(&o.peers, "peers", 100_000, "with -filesystems: up to how many files the other programs run as well")
-	flag.BoolVar(&o.check, "check", false, "with -filesystems and -squashfs: fail when a writer is slower than the fastest program, not linear, or too large")
+	flag.BoolVar(&o.check, "check", false, "with -filesystems, -squashfs and -iso: fail when a writer is slower than the fastest program, not linear, or too large")
 	flag.StringVar(&o.squashfs, "squashfs", "", "compare the writer of squashfs with mksquashfs, for this directory")
 	flag.BoolVar(&o.formats, "formats", false, "compare the formats of the image's disk with qemu-img")
+	flag.BoolVar(&o.iso, "iso", false, "compare writing the image's installation medium with a copy of it")
 	flag.StringVar(&o.writer, "writer", "", "for itself: write this file system of -tree to the file of -phase, with -size bytes")
 	flag.StringVar(&o.tree, "tree", "", "see -writer")
 	flag.Int64Var(&o.size, "size", 0, "see -writer")
@@ -98,6 +103,8 @@ func run(ctx context.Context, o options, stdout io.Writer) error {
 		return compareSquashfs(ctx, o, stdout)
 	case o.filesystems != "":
 		return filesystems(ctx, o, stdout)
+	case o.iso:
+		return compareISO(ctx, o, stdout)
 	case o.formats:
 		if !strings.HasPrefix(o.image, "oci:") {
 			o.image = "oci:" + o.image
@@ -160,6 +167,7 @@ type measurement struct {
 	wall, cpu time.Duration
 	labels    time.Duration // of wall, on verifying the base and labelling
 	plan      time.Duration // of the processor, on all of a file system but its content
+	medium    time.Duration // on writing an ISO
 	rss       int64         // bytes, at most
 	result    int64         // bytes of the result that are allocated
 	temporary int64         // bytes of the cache that are allocated

@@ -29,6 +29,7 @@ func measure(ctx context.Context, program string, args ...string) (measurement, 
 	m.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	m.rss = peakRSS(cmd.ProcessState)
 	m.labels = stages(stderr.String(), "verify base", "label", "checksum objects")
+	m.medium = stages(stderr.String(), "write iso")
 	m.plan = stages(stderr.String(), "plan")
 	return m, nil
 }
