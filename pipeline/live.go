@@ -131,7 +131,7 @@ func (b *build) newLiveMedium(ctx context.Context, asked *frozen, p Progress) (*
 	if err != nil {
 		return nil, badImage(err, o)
 	}
-	return t, b.start(ctx, t, menu, o, p)
+	return t, b.start(ctx, t, menu, nil, o, p)
 }
 
 // checkInitramfs returns an error where the image's initramfs lacks a module of

@@ -217,14 +217,14 @@ func (b *build) addBoot(ctx context.Context, t *isoTree, d *medium.Description, 
 		entry(trouble, "Shell of the installer", "imgbuild.shell"),
 		{Title: "Start from the next device", Submenu: trouble, Exit: true},
 	}}
-	return b.start(ctx, t, menu, o, p)
+	return b.start(ctx, t, menu, []string{"quiet", "loglevel=3"}, o, p)
 }
 
 // start makes the medium start into the menu.
-func (b *build) start(ctx context.Context, t *isoTree, menu grub.MediumMenu, o *Options, p Progress) error {
+func (b *build) start(ctx context.Context, t *isoTree, menu grub.MediumMenu, kargs []string, o *Options, p Progress) error {
 	m, err := bootloader.InstallMedium(ctx, t.root, &bootloader.MediumRequest{
 		OS: b.sys.merged, Arch: o.Arch, Menu: menu, FATID: b.id.volumeID("iso esp"), Time: t.options.Time,
-		Kargs: []string{"quiet", "loglevel=3"}, // what `imgbuild iso customize` can take away
+		Kargs: kargs,
 	})
 	if err != nil {
 		return badImage(err, o)

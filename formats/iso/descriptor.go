@@ -100,8 +100,9 @@ func encodeCatalog(entries []bootEntry) []byte {
 		b[at] = entryBootable
 		n := e.sectors
 		if n > maxLoad {
-			// By UEFI, 0 is up to the end of the medium.
-			n = 0
+			// By UEFI, 0 and 1 are up to the end of the medium. Firmware knows 1
+			// of the media of Windows.
+			n = 1
 		}
 		le.PutUint16(b[at+6:], uint16(n))
 		le.PutUint32(b[at+8:], uint32(e.block))

@@ -406,7 +406,7 @@ func TestParts(t *testing.T) {
 	opt.ESP = esp(t, 34*mib) // beyond what 16 bits count
 	efi := write(t, sample(t), opt)
 	out := tool(t, "xorriso", "-indev", efi, "-report_el_torito", "plain", "-report_system_area", "plain")
-	for _, want := range []string{"El Torito boot img :   1  UEFI  y   none  0x0000  0x00      0", "El Torito img path :   1  /boot/grub2/owned", "GPT partname local :   2  Appended2"} {
+	for _, want := range []string{"El Torito boot img :   1  UEFI  y   none  0x0000  0x00      1", "El Torito img path :   1  /boot/grub2/owned", "GPT partname local :   2  Appended2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("xorriso does not say %q\n%s", want, out)
 		}

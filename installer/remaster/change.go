@@ -63,11 +63,11 @@ func Plan(im *iso.Image, c *Changes) ([]iso.Change, error) {
 }
 
 // area reads a file that can be changed.
-func area(im *iso.Image, path string, limit int64) ([]byte, error) {
+func area(im *iso.Image, path string, limit int64, hint string) ([]byte, error) {
 	b, err := im.ReadFile(path, limit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fault.New(fault.Unsupported, fmt.Errorf("the ISO has no room for changes: /%s is missing", path), "only installation media made by `imgbuild --type iso` can be changed")
+		return nil, fault.New(fault.Unsupported, fmt.Errorf("the ISO has no room for changes: /%s is missing", path), hint)
 	case err != nil:
 		return nil, fault.Default(fault.BadImage, fmt.Errorf("/%s: %w", path, err))
 	}
@@ -75,7 +75,7 @@ func area(im *iso.Image, path string, limit int64) ([]byte, error) {
 }
 
 func planKargs(im *iso.Image, c *Changes) ([]iso.Change, error) {
-	b, err := area(im, grub.KargsPath, grub.SizeKargs)
+	b, err := area(im, grub.KargsPath, grub.SizeKargs, "media made by imgbuild have room for kernel arguments")
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func orNone(list []string) string {
 }
 
 func planSettings(im *iso.Image, c *Changes) ([]iso.Change, error) {
-	b, err := area(im, settings.Path, maxSettings)
+	b, err := area(im, settings.Path, maxSettings, "media made by `imgbuild --type iso` have settings: their installer reads them")
 	if err != nil {
 		return nil, err
 	}
