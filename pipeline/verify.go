@@ -276,7 +276,7 @@ func (r *Record) sameInputs(o *Options) error {
 	for i, in := range o.Records.Inputs {
 		if in.Digest["sha256"] != want[i].Digest["sha256"] {
 			return fault.New(fault.BadImage, fmt.Errorf("%s: is not the file of the record, which has sha256:%s", in.Annotations["path"], want[i].Digest["sha256"]),
-				"name the files that were built with: --config FILE, --layout FILE")
+				"name the file that was built with: "+want[i].Annotations["flag"]+" FILE")
 		}
 	}
 	return nil

@@ -27,6 +27,7 @@ type configFlags struct {
 
 	root   string            // where files are looked for; "" is /
 	inputs []attest.Resource // the files that were read
+	moved  map[string]string // where files are by now that a record names
 }
 
 func (f *configFlags) register(s *pflag.FlagSet) {
@@ -61,7 +62,7 @@ func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Confi
 		if name == "-" && slices.Contains(names[:i], name) {
 			return nil, fault.New(fault.Usage, errors.New("config -: stdin is read once"), "")
 		}
-		text, err := readConfig(stdin, name)
+		text, err := readConfig(stdin, f.place(name))
 		if err != nil {
 			return nil, fault.New(fault.Usage, fmt.Errorf("config %s: %w", name, err), "")
 		}
@@ -78,7 +79,7 @@ func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Confi
 		if f.kickstart == "-" && slices.Contains(names, "-") {
 			return nil, fault.New(fault.Usage, errors.New("--kickstart -: stdin is read once"), "")
 		}
-		text, err := readConfig(stdin, f.kickstart)
+		text, err := readConfig(stdin, f.place(f.kickstart))
 		if err != nil {
 			return nil, fault.New(fault.Usage, fmt.Errorf("--kickstart: %w", err), "")
 		}
@@ -95,6 +96,14 @@ func warn(stderr io.Writer, list []string) {
 	for _, w := range list {
 		fmt.Fprintf(stderr, "imgbuild: warning: %s\n", oneLine(w))
 	}
+}
+
+// place returns where a file is that goes by a name.
+func (f *configFlags) place(name string) string {
+	if at, ok := f.moved[name]; ok {
+		return at
+	}
+	return name
 }
 
 // readConfig reads a config file, but not much more than is allowed.

@@ -57,7 +57,7 @@ func (f *recordFlags) apply(cmd *cobra.Command, of *flags, o *pipeline.Options) 
 			return fault.New(fault.Usage, fmt.Errorf("--sign-key %s: %w", f.key, err), "")
 		}
 	}
-	r.Parameters = attest.Parameters{Image: o.Image.String(), Flags: shapingFlags(cmd.Flags(), o)}
+	r.Parameters = attest.Parameters{Image: o.Image.String(), Flags: shapingFlags(cmd.Flags(), of, o)}
 	r.Inputs = append(append([]attest.Resource{}, of.config.inputs...), of.inputs...)
 	return nil
 }
@@ -131,7 +131,7 @@ func incidental() []string {
 
 // shapingFlags returns the flags that shape the result as they were given, and
 // those whose defaults are this machine's.
-func shapingFlags(s *pflag.FlagSet, o *pipeline.Options) (list []string) {
+func shapingFlags(s *pflag.FlagSet, f *flags, o *pipeline.Options) (list []string) {
 	arch := o.Arch
 	if arch == "" {
 		arch = o.HostArch
@@ -146,8 +146,13 @@ func shapingFlags(s *pflag.FlagSet, o *pipeline.Options) (list []string) {
 		switch {
 		case name == "target-arch":
 			values = []string{arch}
-		case name == "config" && o.Config != nil:
-			values = o.Config.Files
+		case name == "config":
+			// Those that are read where none is named, too.
+			for _, in := range f.config.inputs {
+				if in.Annotations["flag"] == "--config" {
+					values = append(values, in.Annotations["path"])
+				}
+			}
 		case name == "type" && !flag.Changed:
 			values = []string{string(pipeline.QCOW2)}
 		case !flag.Changed:

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ type verifyFlags struct {
 	record, key string
 	rebuild     bool
 	configs     []string
-	layoutFile  string
+	moved       map[string]*string // where other files of the build are now, by the flag that named them
 }
 
 // verification is what verify found right.
@@ -72,7 +73,10 @@ where they were; the same flags here say where they are now.`,
 	s.StringVar(&f.key, "key", "", "PEM file with the public key that the record must be signed with")
 	s.BoolVar(&f.rebuild, "rebuild", false, "build once more and compare, too")
 	s.StringArrayVar(&f.configs, "config", nil, "with --rebuild: where a config file of the build is now; may be repeated, in the order of the build")
-	s.StringVar(&f.layoutFile, "layout", "", "with --rebuild: where the disk.yaml of the build is now")
+	f.moved = map[string]*string{}
+	for _, name := range []string{"layout", "kickstart", "installer-program"} {
+		f.moved[name] = s.String(name, "", "with --rebuild: where the file of the build's --"+name+" is now")
+	}
 	f.results.register(s)
 	f.registerReach(s)
 	return cmd
@@ -139,7 +143,7 @@ func (f *verifyFlags) publicKey() (*attest.PublicKey, error) {
 // of them only that shape a result, and from the command line how images are
 // reached.
 func (f *verifyFlags) recorded(cmd *cobra.Command, def attest.BuildDefinition) (*pipeline.Options, error) {
-	args, err := f.replaceFiles(def.ExternalParameters.Flags)
+	args, moved, err := f.replaceFiles(def.ExternalParameters.Flags)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +162,7 @@ func (f *verifyFlags) recorded(cmd *cobra.Command, def attest.BuildDefinition) (
 		}
 	})
 	of := &flags{}
+	of.config.moved = moved
 	build := &cobra.Command{Use: "build"}
 	build.SetIn(cmd.InOrStdin())
 	build.SetOut(cmd.OutOrStdout())
@@ -179,33 +184,44 @@ func (f *verifyFlags) recorded(cmd *cobra.Command, def attest.BuildDefinition) (
 	return o, nil
 }
 
-// replaceFiles returns the flags of a record with the files that are elsewhere now.
-func (f *verifyFlags) replaceFiles(recorded []string) (args []string, err error) {
+// replaceFiles returns the flags of a record with the files that are elsewhere now, and
+// where those are that keep their names.
+func (f *verifyFlags) replaceFiles(recorded []string) (args []string, moved map[string]string, err error) {
+	moved = map[string]string{}
 	configs := f.configs
 	n := 0
+	var used []string
 	for _, arg := range recorded {
 		name, ok := isShaping(arg)
+		_, value, _ := strings.Cut(arg, "=")
 		if !ok {
-			return nil, fault.New(fault.BadImage, fmt.Errorf("%.80q: no flag that shapes a build", arg), "")
+			return nil, nil, fault.New(fault.BadImage, fmt.Errorf("%.80q: no flag that shapes a build", arg), "")
 		}
 		switch {
 		case name == "config" && len(configs) > 0:
 			if n++; n > len(configs) {
-				return nil, fault.New(fault.Usage, fmt.Errorf("--config: given %d times, and the build had more config files", len(configs)), "name all of them, in their order")
+				return nil, nil, fault.New(fault.Usage, fmt.Errorf("--config: given %d times, and the build had more config files", len(configs)), "name all of them, in their order")
 			}
-			arg = "--config=" + configs[n-1]
-		case name == "layout" && f.layoutFile != "":
-			arg = "--layout=" + f.layoutFile
+			// Under its old name, which is in the manifest.
+			moved[value] = configs[n-1]
+		case name == "kickstart" && *f.moved[name] != "":
+			moved[value] = *f.moved[name]
+			used = append(used, name)
+		case f.moved[name] != nil && *f.moved[name] != "":
+			arg = "--" + name + "=" + *f.moved[name]
+			used = append(used, name)
 		}
 		args = append(args, arg)
 	}
 	if n < len(configs) {
-		return nil, fault.New(fault.Usage, fmt.Errorf("--config: given %d times, and the build had %d config files", len(configs), n), "")
+		return nil, nil, fault.New(fault.Usage, fmt.Errorf("--config: given %d times, and the build had %d config files", len(configs), n), "")
 	}
-	if f.layoutFile != "" && !slices.Contains(args, "--layout="+f.layoutFile) {
-		return nil, fault.New(fault.Usage, errors.New("--layout: the build had none"), "")
+	for _, name := range slices.Sorted(maps.Keys(f.moved)) {
+		if *f.moved[name] != "" && !slices.Contains(used, name) {
+			return nil, nil, fault.New(fault.Usage, fmt.Errorf("--%s: the build had none", name), "")
+		}
 	}
-	return args, nil
+	return args, moved, nil
 }
 
 // flagName returns the name of a flag written as --name=value.

@@ -261,7 +261,10 @@ func TestRebuild(t *testing.T) {
 	if r := rebuild("--record", record); r.code != 2 || !strings.Contains(r.stderr, config) {
 		t.Errorf("without its config: exit %d\n%s", r.code, r.stderr)
 	}
-	if r := rebuild("--record", record, "--config", other); r.code != 5 || !strings.Contains(r.stderr, other+": is not the file of the record") {
+	if r := rebuild("--record", record, "--config", moved); r.code != 0 {
+		t.Errorf("with its config elsewhere: exit %d\n%s", r.code, r.stderr)
+	}
+	if r := rebuild("--record", record, "--config", other); r.code != 5 || !strings.Contains(r.stderr, ": is not the file of the record") {
 		t.Errorf("another config: exit %d\n%s", r.code, r.stderr)
 	}
 	if r := rebuild("--record", record, "--config", moved, "--config", other); r.code != 2 {
@@ -285,6 +288,23 @@ func TestRebuild(t *testing.T) {
 	}
 	if _, err := os.Stat(target); err == nil {
 		t.Error("a record says where to write")
+	}
+}
+
+// A medium is built once more with its kickstart, wherever that is by now.
+func TestRebuildISO(t *testing.T) {
+	kickstart := writeFile(t, "site.ks", "network --hostname=one\n")
+	dir, _ := build(t, "--record", "--target-arch", "amd64", "--no-cache", "--type", "iso", "--kickstart", kickstart, "oci:"+sample(t))
+	record := filepath.Join(dir, "record-iso.intoto.json")
+	moved := filepath.Join(t.TempDir(), "moved.ks")
+	if err := os.Rename(kickstart, moved); err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(t, "--record", record, "--rebuild", "--no-cache", "--kickstart", moved); r.code != 0 {
+		t.Errorf("exit %d\n%s", r.code, r.stderr)
+	}
+	if r := verify(t, "--record", record, "--rebuild", "--no-cache", "--layout", moved); r.code != 2 || !strings.Contains(r.stderr, "--layout: the build had none") {
+		t.Errorf("exit %d\n%s", r.code, r.stderr)
 	}
 }
 
