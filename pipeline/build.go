@@ -91,7 +91,13 @@ func prepare(ctx context.Context, o *Options, p Progress) (*build, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.image, err = l.write(ctx); err != nil {
+	if !o.disks() {
+		// Whoever installs from a medium lays the disk out anew.
+		b.image, err = disk.New(l.size, nil)
+	} else {
+		b.image, err = l.write(ctx)
+	}
+	if err != nil {
 		b.source.close()
 		return nil, badImage(err, o)
 	}

@@ -239,3 +239,52 @@ func equalFiles(t *testing.T, got, want string) {
 		}
 	}
 }
+
+// An image with a distribution's whole kernel, from a USB stick under Secure Boot onto a
+// SATA disk beside one that holds data, and onto a USB disk. Its layers do not fit into
+// the memory. IMGBUILD_FIXTURES is set where the fixtures are.
+func TestInstallFull(t *testing.T) {
+	fixtures := os.Getenv("IMGBUILD_FIXTURES")
+	if fixtures == "" {
+		t.Skip("the fixtures are not part of this checkout; IMGBUILD_FIXTURES names their directory")
+	}
+	layout := filepath.Join(fixtures, "full")
+	iso := installMedium(t, layout, "--iso-unattended", "--karg", "console=ttyS0")
+	for _, bus := range []Bus{SATA, USB} {
+		t.Run(string(bus), func(t *testing.T) {
+			disk, other := blank(t), blank(t)
+			for _, name := range []string{disk, other} {
+				if err := os.Truncate(name, 12<<30); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if out, err := exec.Command("mkfs.vfat", "-n", "PHOTOS", other).CombinedOutput(); err != nil {
+				t.Fatalf("mkfs.vfat: %v\n%s", err, out)
+			}
+			begun := time.Now()
+			d := startMedium(t, iso, Options{Bus: USB, Firmware: SecureBoot, Targets: []Attached{{other, SATA, "OTHER"}, {disk, bus, "TARGET"}}})
+			if bus == USB {
+				// A removable disk has to be named: by rules it is none.
+				d.answer(`The installation failed: target first-empty: no such disk(.|\n)*s\) shell: `, "p")
+				d.off()
+				bin := path(t, "IMGBUILD_BIN", "../../bin/imgbuild", "make build")
+				if out, err := exec.Command(bin, "iso", "customize", iso, "--target", "serial=TARGET").CombinedOutput(); err != nil {
+					t.Fatalf("imgbuild iso customize: %v\n%s", err, out)
+				}
+				d = startMedium(t, iso, Options{Bus: USB, Firmware: SecureBoot, Targets: []Attached{{other, SATA, "OTHER"}, {disk, bus, "TARGET"}}})
+			}
+			d.expect(`Installing to /dev/sd[a-z], .*serial TARGET`)
+			d.expect(`Installed to /dev/sd`)
+			t.Logf("%s: installed %v after switching on", bus, time.Since(begun).Round(time.Second))
+			select {
+			case <-d.ended: // it reboots, which ends this machine
+			case <-d.ctx.Done():
+				t.Fatal("no reboot")
+			}
+			if out, err := exec.Command("blkid", "-p", "-s", "LABEL", "-o", "value", other).CombinedOutput(); err != nil || string(bytes.TrimSpace(out)) != "PHOTOS" {
+				t.Errorf("the other disk: %q, %v", out, err)
+			}
+			boots(t, disk, SecureBoot, 10*time.Minute)
+		})
+	}
+}
