@@ -95,7 +95,7 @@ func (id identity) check(img *Image, signed string) error {
 		return nil
 	}
 	if signed == "" {
-		return fmt.Errorf("the signature names no image, and the policy asks for one (%s)", id.kind)
+		return fmt.Errorf("the signature names no image, and the policy asks for a name (%s), which --verify-key does not", id.kind)
 	}
 	have, err := parseNamed(signed)
 	if err != nil {
