@@ -81,7 +81,7 @@ func (o *InstallOptions) place(ctx context.Context, device *blockdev.Device, nee
 	release, err := device.MountScratch(ctx, plan, r, kind, dir)
 	if err != nil {
 		os.Remove(dir)
-		return nil, err
+		return nil, incomplete(err, o.Disk.Path)
 	}
 	s := &scratch{from: r.Off, dir: dir}
 	mounted := true

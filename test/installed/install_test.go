@@ -308,3 +308,89 @@ func TestInstallLargeSectors(t *testing.T) {
 	defer run(t, "losetup", "--detach", loop)
 	run(t, "e2fsck", "-fn", loop)
 }
+
+// A disk that fails in the middle gives one line that says so, and what became of
+// the disk: here its file has no room for what is written to it.
+func TestInstallDiskFails(t *testing.T) {
+	needRoot(t)
+	sample := path(t, "IMGBUILD_SAMPLE", "../../.cache/sample")
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=100m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	file := filepath.Join(dir, "disk")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 3<<30); err != nil {
+		t.Fatal(err)
+	}
+	device := strings.TrimSpace(run(t, "losetup", "--find", "--show", "--partscan", file))
+	defer run(t, "losetup", "--detach", device)
+	code, stderr := asRoot(t, "install", "--yes", "--no-cache", "--to", device, "--target-imgref=registry.example.com/os:1", "oci:"+sample)
+	last := lastLines(stderr, 2)
+	if code != 11 || !strings.HasPrefix(last, "imgbuild: "+device+": ") || !strings.Contains(last, "; "+device+" is erased and does not boot\nhint: ") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	b := make([]byte, 1024)
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(b, 0); err != nil || !bytes.Equal(b, make([]byte, len(b))) {
+		t.Errorf("there is a table, or %v", err)
+	}
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(len(lines)-n, 0):], "\n")
+}
+
+// Ctrl-C while the layers are on the disk leaves nothing mounted, and a disk
+// without a table.
+func TestInstallInterruptedOnTarget(t *testing.T) {
+	needRoot(t)
+	sample := path(t, "IMGBUILD_SAMPLE", "../../.cache/sample")
+	for _, stage := range []string{"unpack layers ...", "write "} {
+		device, file := usedDisk(t, 3<<30, "--sector-size", "512")
+		cmd := exec.Command(path(t, "IMGBUILD_BIN", "../../bin/imgbuild"), "install", "--yes", "--wipe", "-v", "--unpack-on-target", "--to", device, "oci:"+sample)
+		cmd.Env = append(os.Environ(), "HOME=/nonexistent", "TMPDIR=/var/tmp")
+		pipe, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		text, sent := "", false
+		buf := make([]byte, 4096)
+		for {
+			n, err := pipe.Read(buf)
+			text += string(buf[:n])
+			if !sent && strings.Contains(text, "\n"+stage) {
+				sent = true
+				_ = cmd.Process.Signal(os.Interrupt)
+			}
+			if err != nil {
+				break
+			}
+		}
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(text, "interrupted: "+device+" is erased and does not boot") {
+			t.Errorf("%s: exit %d: %s", stage, code, text)
+		}
+		if mounts, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(mounts), device) {
+			t.Errorf("%s: still mounted, or %v", stage, err)
+		}
+		if out, err := exec.Command("sgdisk", "-p", file).CombinedOutput(); err == nil && strings.Contains(string(out), "root") {
+			t.Errorf("%s: there is a table:\n%s", stage, out)
+		}
+	}
+}
