@@ -249,7 +249,11 @@ func TestInstallFull(t *testing.T) {
 		t.Skip("the fixtures are not part of this checkout; IMGBUILD_FIXTURES names their directory")
 	}
 	layout := filepath.Join(fixtures, "full")
-	iso := installMedium(t, layout, "--iso-unattended", "--karg", "console=ttyS0")
+	kickstart := filepath.Join(t.TempDir(), "site.ks")
+	if err := os.WriteFile(kickstart, []byte("autopart\nuser --name=kicker --password=secret123 --plaintext\nreboot\n%post\necho kicked $(id -u) >/etc/from-kickstart\n%end\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	iso := installMedium(t, layout, "--kickstart", kickstart, "--karg", "console=ttyS0")
 	for _, bus := range []Bus{SATA, USB} {
 		t.Run(string(bus), func(t *testing.T) {
 			disk, other := blank(t), blank(t)
@@ -284,7 +288,26 @@ func TestInstallFull(t *testing.T) {
 			if out, err := exec.Command("blkid", "-p", "-s", "LABEL", "-o", "value", other).CombinedOutput(); err != nil || string(bytes.TrimSpace(out)) != "PHOTOS" {
 				t.Errorf("the other disk: %q, %v", out, err)
 			}
-			boots(t, disk, SecureBoot, 10*time.Minute)
+			m, err := Start(d.ctx, disk, Options{Firmware: SecureBoot})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Stop()
+			m.patience = 3 * time.Minute
+			d = &dialogue{m, t, d.ctx}
+			d.expect(`FIXTURE-BOOT-OK`)
+			if marker, ok, err := FindMarker(m.Log()); err != nil || !ok {
+				t.Errorf("marker: %v, %v", ok, err)
+			} else if err := marker.Check(SecureBoot); err != nil {
+				t.Error(err)
+			}
+			if err := m.Send("\n"); err != nil {
+				t.Fatal(err)
+			}
+			d.answer(`login: `, "kicker")
+			d.answer(`Password: `, "secret123")
+			d.answer(`\$ `, "cat /etc/from-kickstart")
+			d.expect(`\nkicked 0\n`)
 		})
 	}
 }
