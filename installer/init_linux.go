@@ -247,6 +247,9 @@ func (m *machine) findMedium(ctx context.Context) error {
 	if err := os.MkdirAll(medium.Mount, 0o755); err != nil {
 		return err
 	}
+	if check(medium.InMemory, want) == nil {
+		return unix.Mount(medium.InMemory, medium.Mount, "", unix.MS_BIND, "")
+	}
 	var others []string
 	end := time.Now().Add(mediumTime)
 	tried := map[string]bool{}

@@ -146,7 +146,7 @@ func prepareAnaconda(ctx context.Context, o *Options, write bool, p Progress) (_
 		if err != nil {
 			return nil, badImage(err, o)
 		}
-		b.media, warnings = map[Type]*isoTree{BootcInstaller: t}, notes
+		b.media, warnings = map[Type]product{BootcInstaller: t}, notes
 	}
 	if b.image, err = disk.New(0, nil); err != nil {
 		return nil, err

@@ -46,6 +46,9 @@ func createFiles(output string, types []Type, f *Formats) (_ *artefacts, err err
 		if t == ContainerDisk && f.ContainerLayout {
 			create = createLayout
 		}
+		if t == PXE {
+			create = createNetboot
+		}
 		file, err := create(filepath.Join(output, f.path(t)))
 		if err != nil {
 			return nil, err

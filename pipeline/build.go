@@ -34,9 +34,9 @@ type build struct {
 	// For media, which are made of the image as well.
 	sys     *system
 	disks   *disks
-	minimum int64             // the smallest disk for the content, bytes
-	media   map[Type]*isoTree // that are written
-	payload *source           // what a medium installs that is made of another image, else nil
+	minimum int64            // the smallest disk for the content, bytes
+	media   map[Type]product // that are written
+	payload *source          // what a medium installs that is made of another image, else nil
 	// inventory is what is installed, where SBOMs are asked for.
 	inventory *packages.Inventory
 }

@@ -117,6 +117,9 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 			return nil, err
 		}
 	}
+	if o.diskless {
+		return d, nil
+	}
 	return d, d.plant(sys)
 }
 
@@ -184,8 +187,10 @@ func (d *disks) install(s *source, sys *system, o *Options, t target, objects ve
 			return err
 		}
 	}
-	if err := d.writeMounts(sys.facts); err != nil {
-		return err
+	if !o.diskless {
+		if err := d.writeMounts(sys.facts); err != nil {
+			return err
+		}
 	}
 	aleph, err := d.aleph(s, sys, t)
 	if err != nil {

@@ -32,7 +32,7 @@ type emission struct {
 	output  string
 	types   []Type
 	formats *Formats
-	media   map[Type]*isoTree // in place of the disk, of types that are media
+	media   map[Type]product // in place of the disk, of types that are media
 
 	container *containerdisk.Image // once it is written
 }

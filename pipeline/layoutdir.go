@@ -11,11 +11,17 @@ import (
 // createLayout makes a new directory for an image layout with the final name
 // path. What is there may be another layout, which is replaced, and nothing else.
 func createLayout(path string) (*artefact, error) {
+	return createDir(path, "oci-layout", "image layout")
+}
+
+// createDir makes a new directory with the final name path. What is there may be one
+// of the same kind, which has a file mark.
+func createDir(path, mark, kind string) (*artefact, error) {
 	a := &artefact{path: path}
 	dir := filepath.Dir(path)
 	err := a.mkdirs(dir)
 	if err == nil {
-		err = replaceable(path)
+		err = replaceable(path, mark, kind)
 	}
 	if err == nil {
 		err = a.openDir(dir)
@@ -27,9 +33,9 @@ func createLayout(path string) (*artefact, error) {
 	return a, nil
 }
 
-// replaceable returns an error unless path is a layout, an empty directory or
-// nothing.
-func replaceable(path string) error {
+// replaceable returns an error unless path is a directory with the file mark, an
+// empty directory or nothing.
+func replaceable(path, mark, kind string) error {
 	list, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -38,8 +44,8 @@ func replaceable(path string) error {
 		return err
 	}
 	if len(list) > 0 {
-		if _, err := os.Stat(filepath.Join(path, "oci-layout")); err != nil {
-			return fmt.Errorf("%s: exists and is no image layout", path)
+		if _, err := os.Stat(filepath.Join(path, mark)); err != nil {
+			return fmt.Errorf("%s: exists and is no %s", path, kind)
 		}
 	}
 	return nil

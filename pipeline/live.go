@@ -41,11 +41,7 @@ func distinct(types []Type) error {
 // validateLive refuses what has no meaning for a live system, where nothing else
 // is made that it would have one for.
 func (o *Options) validateLive() error {
-	if !slices.ContainsFunc(o.Types, Type.live) {
-		return nil
-	}
-	only := !slices.ContainsFunc(o.Types, func(t Type) bool { return !t.live() })
-	if !only {
+	if slices.ContainsFunc(o.Types, func(t Type) bool { return !t.live() && t != PXETar }) {
 		return nil
 	}
 	c := o.partitioning()

@@ -35,16 +35,16 @@ type Media struct {
 }
 
 // installs tells whether the type is a medium with imgbuild's own installer.
-func (t Type) installs() bool { return t == ISO || t == AnacondaISO }
+func (t Type) installs() bool { return t == ISO || t == AnacondaISO || t == PXE }
 
 // Medium returns the kind of medium that the type is, "" for a disk.
 func (t Type) Medium() blueprints.Media {
 	switch t {
-	case ISO, AnacondaISO:
+	case ISO, AnacondaISO, PXE:
 		return blueprints.OwnInstaller
 	case BootcInstaller:
 		return blueprints.Anaconda
-	case LiveISO, GenericISO:
+	case LiveISO, GenericISO, PXETar:
 		return blueprints.Live
 	}
 	return ""
@@ -120,12 +120,13 @@ func freeze(o *Options) *frozen {
 	return f
 }
 
-// newInstallMedium puts the installation medium of a build together.
-func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress) (*isoTree, error) {
+// newInstallMedium puts the installation medium of a build together, but for what
+// it starts by.
+func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress) (*isoTree, *medium.Description, error) {
 	o := &asked.options
 	program, err := installerProgram(o.Media.Program, o.Arch, o.HostArch)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	uname := unameOf(o.Arch)
 	volumeID := iso.VolumeID(b.sys.facts.OSRelease, uname)
@@ -145,22 +146,22 @@ func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress)
 	}
 	d.Image.Reference = o.called().String()
 	if d.Image.Digest, d.Image.Size, err = t.addPayload(medium.Payload, b.source, p); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := b.describeBuild(ctx, t, asked, &d.Build); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	text, err := d.Encode()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	conf, err := settings.Encode(&o.Media.Settings, settings.AreaSize)
 	if err != nil {
-		return nil, fault.New(fault.Config, err, "")
+		return nil, nil, fault.New(fault.Config, err, "")
 	}
 	initrd, err := b.sys.initrd(ctx, program, text, false, p)
 	if err != nil {
-		return nil, badImage(err, o)
+		return nil, nil, badImage(err, o)
 	}
 	for _, f := range []struct {
 		path string
@@ -170,10 +171,10 @@ func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress)
 		{medium.Kernel, b.sys.facts.Kernel.Vmlinuz.Content}, {medium.Initrd, content.Bytes(initrd)},
 	} {
 		if err := t.file(f.path, f.ref); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return t, b.addBoot(ctx, t, d, o, p)
+	return t, d, nil
 }
 
 // addMedia puts the media together that are among the types.
@@ -182,20 +183,39 @@ func (b *build) addMedia(ctx context.Context, asked *frozen, p Progress) error {
 		if t.Medium() == "" {
 			continue
 		}
-		make := b.newInstallMedium
-		if t.live() {
-			make = b.newLiveMedium
-		}
-		m, err := make(ctx, asked, p)
+		m, err := b.newProduct(ctx, t, asked, p)
 		if err != nil {
 			return err
 		}
 		if b.media == nil {
-			b.media = map[Type]*isoTree{}
+			b.media = map[Type]product{}
 		}
 		b.media[t] = m
 	}
 	return nil
+}
+
+// product is what a type writes that is not a disk.
+type product interface {
+	write(ctx context.Context, a *artefact, progress func(done int64)) error
+	size() (int64, error) // bytes, of which progress tells
+}
+
+// newProduct makes what a type writes that is not a disk.
+func (b *build) newProduct(ctx context.Context, t Type, asked *frozen, p Progress) (product, error) {
+	switch {
+	case t == PXE:
+		return b.newNetboot(ctx, asked, p)
+	case t == PXETar:
+		return b.newNetbootTar(ctx, asked, p)
+	case t.live():
+		return b.newLiveMedium(ctx, asked, p)
+	}
+	m, d, err := b.newInstallMedium(ctx, asked, p)
+	if err != nil {
+		return nil, err
+	}
+	return m, b.addBoot(ctx, m, d, &asked.options, p)
 }
 
 // addBoot adds what the medium starts by, and its menu.
@@ -217,14 +237,19 @@ func (b *build) addBoot(ctx context.Context, t *isoTree, d *medium.Description, 
 		entry(trouble, "Shell of the installer", "imgbuild.shell"),
 		{Title: "Start from the next device", Submenu: trouble, Exit: true},
 	}}
-	return b.start(ctx, t, menu, []string{"quiet", "loglevel=3"}, o, p)
+	// Arguments that `imgbuild iso customize` can take away.
+	return b.start(ctx, t, menu, installerArguments(), o, p)
 }
 
-// start makes the medium start into the menu.
-func (b *build) start(ctx context.Context, t *isoTree, menu grub.MediumMenu, kargs []string, o *Options, p Progress) error {
+// installerArguments are those of the installer's kernel.
+func installerArguments() []string { return []string{"quiet", "loglevel=3"} }
+
+// start makes the medium start into the menu, whose entries have args behind their
+// own.
+func (b *build) start(ctx context.Context, t *isoTree, menu grub.MediumMenu, args []string, o *Options, p Progress) error {
 	m, err := bootloader.InstallMedium(ctx, t.root, &bootloader.MediumRequest{
 		OS: b.sys.merged, Arch: o.Arch, Menu: menu, FATID: b.id.volumeID("iso esp"), Time: t.options.Time,
-		Kargs: kargs,
+		Kargs: args,
 	})
 	if err != nil {
 		return badImage(err, o)

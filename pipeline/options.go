@@ -66,6 +66,10 @@ type Options struct {
 	// unpackAt, which may be nil, is asked for a directory in place of TempDir once
 	// the image is known.
 	unpackAt func(ctx context.Context, image *oci.Image, p Progress) (dir string, err error)
+
+	// diskless says that the root file system is no disk's: nothing of a layout is
+	// mounted in it.
+	diskless bool
 }
 
 // Sizes are the sizes asked for, in bytes; 0 is the default.
@@ -104,6 +108,10 @@ const (
 	// LiveISO starts the image itself; GenericISO is image-builder's name for it.
 	LiveISO    Type = "live-iso"
 	GenericISO Type = "bootc-generic-iso"
+	// PXE is a directory that the installer starts from over a network; PXETar an
+	// archive of what starts the image itself.
+	PXE    Type = "pxe"
+	PXETar Type = "pxe-tar-xz"
 )
 
 // types lists what can be built, and the path below the output directory that
@@ -131,6 +139,8 @@ func types() []struct {
 		{LiveISO, "bootiso/install.iso"},
 		{GenericISO, "bootiso/install.iso"},
 		{BootcInstaller, "bootiso/install.iso"},
+		{PXE, "pxe"},
+		{PXETar, "xz/pxe.tar.xz"},
 	}
 }
 

@@ -98,7 +98,7 @@ containers, KVM or loop devices, on any host, for any architecture.
 	})
 	root.PersistentFlags().String("log-level", "error", "how much to say on stderr: debug, info or error")
 	root.PersistentFlags().BoolP("verbose", "v", false, "say more: --log-level info, and plain progress lines")
-	root.AddCommand(newBuild(), newInstall(), newPlan(), newInspect(), newPull(), newCache(), newConvert(), newConfig(), newUpload(), newVerify(), newISO(), newVersion())
+	root.AddCommand(newBuild(), newInstall(), newPlan(), newInspect(), newPull(), newCache(), newConvert(), newConfig(), newUpload(), newVerify(), newISO(), newServe(), newVersion())
 	return root
 }
 

@@ -33,9 +33,9 @@ func (f *mediaFlags) register(s *pflag.FlagSet) {
 func mediaOwners() map[string][]pipeline.Type {
 	m := map[string][]pipeline.Type{}
 	for _, name := range []string{"iso-target", "iso-unattended", "iso-wipe", "installer-program"} {
-		m[name] = []pipeline.Type{pipeline.ISO, pipeline.AnacondaISO}
+		m[name] = []pipeline.Type{pipeline.ISO, pipeline.AnacondaISO, pipeline.PXE}
 	}
-	m["kickstart"] = []pipeline.Type{pipeline.ISO, pipeline.AnacondaISO, pipeline.BootcInstaller}
+	m["kickstart"] = []pipeline.Type{pipeline.ISO, pipeline.AnacondaISO, pipeline.PXE, pipeline.BootcInstaller}
 	m["installer-payload-ref"] = []pipeline.Type{pipeline.BootcInstaller}
 	return m
 }

@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 	"hash/crc64"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz/lzma"
 )
 
@@ -29,12 +30,42 @@ var crc64Table = crc64.MakeTable(crc64.ECMA)
 
 type xzEncoder struct {
 	config lzma.Writer2Config
+	probe  *zstd.Encoder
+	trial  []byte
 	body   []byte
 }
 
 func newXZEncoder() (*xzEncoder, error) {
 	c := lzma.Writer2Config{DictCap: xzDictionary, Matcher: lzma.HashTable4}
-	return &xzEncoder{config: c}, c.Verify()
+	probe, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(xzDictionary), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	return &xzEncoder{config: c, probe: probe}, c.Verify()
+}
+
+// stored tells whether compressing src is not worth it: it is compressed already, and
+// LZMA2 would take most of a second for each megabyte to find that out. zstd knows
+// in milliseconds.
+func (e *xzEncoder) stored(src []byte) bool {
+	e.trial = e.probe.EncodeAll(src, e.trial[:0])
+	return len(e.trial) > len(src)-len(src)/64
+}
+
+// appendStored appends src to b as chunks of LZMA2 that are not compressed.
+func appendStored(b, src []byte) []byte {
+	const (
+		reset, more = 1, 2 // uncompressed, with and without a new dictionary
+		chunk       = 1 << 16
+	)
+	control := byte(reset)
+	for len(src) > 0 {
+		n := min(len(src), chunk)
+		b = binary.BigEndian.AppendUint16(append(b, control), uint16(n-1))
+		b = append(b, src[:n]...)
+		src, control = src[n:], more
+	}
+	return append(b, 0)
 }
 
 // Write takes what the compressor gives.
@@ -46,15 +77,9 @@ func (e *xzEncoder) Write(p []byte) (int, error) {
 // encode makes a block (section 3). Its check is counted in its unpadded size,
 // its padding is not.
 func (e *xzEncoder) encode(u *unit, src []byte) error {
-	e.body = e.body[:0]
-	w, err := e.config.NewWriter2(e)
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(src); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
+	if e.body = e.body[:0]; e.stored(src) {
+		e.body = appendStored(e.body, src)
+	} else if err := e.compress(src); err != nil {
 		return err
 	}
 	b := append(u.data[:0], 0, xzSizes)
@@ -67,6 +92,18 @@ func (e *xzEncoder) encode(u *unit, src []byte) error {
 	b = xzPad(append(b, e.body...))
 	u.data, u.size = binary.LittleEndian.AppendUint64(b, crc64.Checksum(src, crc64Table)), int64(len(src))
 	return nil
+}
+
+// compress appends src to the body as LZMA2.
+func (e *xzEncoder) compress(src []byte) error {
+	w, err := e.config.NewWriter2(e)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(src); err != nil {
+		return err
+	}
+	return w.Close()
 }
 
 // xzPad appends zeros up to a multiple of four bytes.

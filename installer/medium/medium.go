@@ -33,6 +33,10 @@ const (
 // files by.
 const Mount = "/run/imgbuild/medium"
 
+// InMemory is where the medium is in the initramfs of a machine that was started over
+// a network, with all that is on it.
+const InMemory = "/medium"
+
 // MaxSize bounds a description, in bytes.
 const MaxSize = 8 << 20
 
