@@ -19,7 +19,8 @@ const introduction = `<!-- Made from the code: go test ./kickstart -run TestDocs
 tells imgbuild's installer what to do without being asked. The syntax is Anaconda's, as
 pykickstart reads it: ` + "`ksvalidator`" + ` and imgbuild call the same files wrong. **What is
 listed here is applied; everything else is refused when the medium is made**, with its
-line and the reason, all at once. ` + "`--type bootc-installer`" + ` hands a kickstart to Anaconda,
+line and the reason, all at once; ` + "`imgbuild config check --type iso --kickstart FILE`" + ` says so
+without an image. ` + "`--type bootc-installer`" + ` hands a kickstart to Anaconda,
 which understands all of them.
 
 ` + "```" + `

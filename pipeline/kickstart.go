@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"imgbuild/blueprints"
 	"imgbuild/fault"
 	"imgbuild/installer/settings"
 	"imgbuild/kickstart"
@@ -53,6 +54,32 @@ func WithKickstart(o Options, f *kickstart.File) (Options, error) {
 	}
 	o.Config = config
 	return o, nil
+}
+
+// CheckKickstart checks the kickstart of a configuration, if it has one, by the medium
+// that it is for, as far as that can be done without an image.
+func CheckKickstart(c *blueprints.Config) (warnings []string, err error) {
+	name, text := c.Kickstart()
+	switch {
+	case text == "":
+		return nil, nil
+	case c.Options.Media == blueprints.Anaconda:
+		return kickstart.CheckOwn(name, text)
+	}
+	f, err := kickstart.Parse(name, []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	o, err := WithKickstart(Options{Config: c}, f)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range o.Config.Warnings {
+		if !slices.Contains(c.Warnings, w) {
+			warnings = append(warnings, w)
+		}
+	}
+	return warnings, nil
 }
 
 // rehearsed returns the options that a medium's disk is planned with, so that what is

@@ -15,6 +15,7 @@ import (
 	"imgbuild/attest"
 	"imgbuild/blueprints"
 	"imgbuild/fault"
+	"imgbuild/pipeline"
 )
 
 // configFlags are the flags about config files.
@@ -24,6 +25,7 @@ type configFlags struct {
 	allowPaths        []string
 	media             blueprints.Media // that is among what is made
 	kickstart         string           // file
+	none              bool             // no file is looked for
 
 	root   string            // where files are looked for; "" is /
 	inputs []attest.Resource // the files that were read
@@ -44,7 +46,7 @@ func (f *configFlags) registerOptions(s *pflag.FlagSet) {
 // their warnings. Without any the result is nil.
 func (f *configFlags) load(stdin io.Reader, stderr io.Writer) (*blueprints.Config, error) {
 	names := f.files
-	if len(names) == 0 {
+	if len(names) == 0 && !f.none {
 		for _, name := range []string{f.root + "/config.toml", f.root + "/config.json"} {
 			if _, err := os.Stat(name); err == nil {
 				names = append(names, name)
@@ -133,29 +135,59 @@ func newConfig() *cobra.Command {
 
 func newConfigCheck() *cobra.Command {
 	f := &configFlags{}
+	var types []string
 	cmd := &cobra.Command{
 		Use:   "check FILE...",
 		Short: "Check config files without an image",
 		Long: `Check config files, - being stdin, as build would read them with --config: all of
 what is wrong, and what is not applied, is said at once with its place. What
-depends on the image is checked by plan and build.`,
+depends on the image is checked by plan and build. Keys and kickstarts for media
+need --type to say for which.`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 && f.kickstart == "" {
 				return fault.New(fault.Usage, errors.New("no config file given"), "imgbuild config check config.toml")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.files = args
-			if _, err := f.load(cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
+			if err := f.forTypes(types); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: valid\n", strings.Join(args, ", "))
+			f.files, f.none = args, len(args) == 0
+			c, err := f.load(cmd.InOrStdin(), cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			warnings, err := pipeline.CheckKickstart(c)
+			warn(cmd.ErrOrStderr(), warnings)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: valid\n", strings.Join(c.Files, ", "))
 			return nil
 		},
 	}
+	cmd.Flags().StringArrayVar(&types, "type", nil, "what is to be made, such as iso (default: a disk); may be repeated")
+	cmd.Flags().StringVar(&f.kickstart, "kickstart", "", "kickstart file that goes with them")
 	f.registerOptions(cmd.Flags())
 	return cmd
+}
+
+// forTypes takes the kind of medium that types are.
+func (f *configFlags) forTypes(names []string) error {
+	var types []pipeline.Type
+	for _, n := range names {
+		t, err := pipeline.ParseType(n)
+		if err != nil {
+			return err
+		}
+		types = append(types, t)
+	}
+	f.media = mediumOf(types)
+	if f.kickstart != "" && f.media != blueprints.OwnInstaller && f.media != blueprints.Anaconda {
+		return fault.New(fault.Usage, errors.New("--kickstart: is for an installer, and none is asked for"), "add --type iso")
+	}
+	return nil
 }
 
 func newConfigSchema() *cobra.Command {
