@@ -39,9 +39,9 @@ type terminal struct {
 	dead bool
 }
 
-// names lists the terminals that there may be: those of the kernel's consoles, then
-// the usual ones of machines and hypervisors.
-func terminalNames() (names []string) {
+// terminalNames lists the terminals that there may be: those of the kernel's
+// consoles, and the usual ones of machines and hypervisors.
+func terminalNames() (kernel, usual []string) {
 	if text, err := os.ReadFile("/proc/consoles"); err == nil {
 		for line := range strings.Lines(string(text)) {
 			if f := strings.Fields(line); len(f) > 0 {
@@ -49,18 +49,19 @@ func terminalNames() (names []string) {
 				if name == "tty0" {
 					name = "tty1"
 				}
-				names = append(names, name)
+				kernel = append(kernel, name)
 			}
 		}
 	}
-	return append(names, "tty1", "ttyS0", "ttyAMA0", "hvc0", "ttysclp0")
+	return kernel, []string{"tty1", "ttyS0", "ttyAMA0", "hvc0", "ttysclp0"}
 }
 
 // openConsoles opens all terminals that answer.
 func openConsoles() *consoles {
 	c := &consoles{lines: make(chan typed)}
 	done := map[string]bool{}
-	for i, name := range terminalNames() {
+	kernel, usual := terminalNames()
+	for i, name := range append(kernel, usual...) {
 		if done[name] {
 			continue
 		}
@@ -74,7 +75,7 @@ func openConsoles() *consoles {
 			t.f.Close()
 			continue
 		}
-		t.setUp(strings.HasPrefix(name, "ttyS") && i > 0)
+		t.setUp(strings.HasPrefix(name, "ttyS") && i >= len(kernel))
 		c.list = append(c.list, t)
 		go c.read(t, t.f)
 	}

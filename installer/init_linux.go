@@ -88,7 +88,9 @@ func run(ctx context.Context, c **consoles, end *End) (err error) {
 		return err
 	}
 	*end, err = in.Run(ctx, *c)
-	m.release()
+	if in.done {
+		m.release()
+	}
 	return err
 }
 
@@ -395,11 +397,31 @@ func readUpTo(name string, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// release lets go of the medium.
+// Of linux/cdrom.h.
+const (
+	cdromEject    = 0x5309
+	cdromLockDoor = 0x5329
+)
+
+// release lets go of the medium. A disc is ejected: many machines would start from it
+// once more.
 func (m *machine) release() {
-	if m.device != "" {
+	if m.device == "" {
+		return
+	}
+	if unix.Unmount(medium.Mount, 0) != nil {
 		_ = unix.Unmount(medium.Mount, unix.MNT_DETACH)
 	}
+	if !strings.HasPrefix(m.device, "sr") {
+		return
+	}
+	fd, err := unix.Open("/dev/"+m.device, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	_ = unix.IoctlSetInt(fd, cdromLockDoor, 0)
+	_ = unix.IoctlSetInt(fd, cdromEject, 0)
 }
 
 // sortedDisks brings disks into the order in which people count them.

@@ -79,6 +79,7 @@ type Installer struct {
 	console Console
 	log     *log
 	job     Job
+	done    bool // the disk is installed
 }
 
 // Run installs, and returns what comes then. The error is that of the console: there
@@ -191,6 +192,7 @@ func (in *Installer) install(ctx context.Context) error {
 
 // finish says that all is done, and does what was ordered or is asked for.
 func (in *Installer) finish(ctx context.Context) (End, error) {
+	in.done = true
 	in.say("\nInstalled to %s.\n", describe(in.job.Disk))
 	in.saveLog()
 	end := in.Orders.End

@@ -197,7 +197,7 @@ func Options(d *medium.Description, mount string) (*pipeline.Options, error) {
 		Arch: d.Arch, HostArch: d.Arch, NoCache: true,
 		Target: b.Target, Stateroot: b.Stateroot, RootFS: b.RootFS, Kargs: b.Kargs, KargDelete: b.KargDelete,
 		NoDefaults: b.NoDefaults, SELinuxOff: b.SELinuxOff, SigPolicy: b.SigPolicy, SkipBound: b.SkipBound, Seed: b.Seed,
-		Sizes: pipeline.Sizes{Root: b.RootSize, Free: b.FreeSpace},
+		Sizes: pipeline.Sizes{Root: b.RootSize, Free: b.FreeSpace}, Limits: b.Limits,
 	}
 	var err error
 	if o.Image, err = oci.ParseReference("oci:" + mount + "/" + medium.Payload + "@" + d.Image.Digest); err != nil {

@@ -307,7 +307,7 @@ func (b *build) describeBuild(ctx context.Context, t *isoTree, asked *frozen, d 
 	o := &asked.options
 	*d = medium.Build{
 		Target: o.Target, Stateroot: o.Stateroot, RootFS: o.RootFS, Kargs: o.Kargs, KargDelete: o.KargDelete, NoDefaults: o.NoDefaults,
-		SELinuxOff: o.SELinuxOff, SigPolicy: o.SigPolicy, SkipBound: o.SkipBound, RootSize: o.Sizes.Root, FreeSpace: o.Sizes.Free, Seed: o.Seed,
+		SELinuxOff: o.SELinuxOff, SigPolicy: o.SigPolicy, SkipBound: o.SkipBound, RootSize: o.Sizes.Root, FreeSpace: o.Sizes.Free, Seed: o.Seed, Limits: o.Limits,
 	}
 	if o.Layout != nil {
 		d.Layout, d.LayoutName = o.Layout.Text, o.Layout.Name

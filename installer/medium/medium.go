@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"imgbuild/oci"
 )
 
 // Paths on the medium.
@@ -90,6 +92,8 @@ type Build struct {
 	RootSize   int64    `json:"root_size,omitempty"`  // bytes
 	FreeSpace  int64    `json:"free_space,omitempty"` // bytes
 	Seed       string   `json:"seed,omitempty"`
+	// Limits are of what the image may cost.
+	Limits oci.Limits `json:"limits"`
 	// Layout is a disk.yaml, "" for that of the image or the default.
 	Layout     string `json:"layout,omitempty"`
 	LayoutName string `json:"layout_name,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -228,5 +229,37 @@ func TestInstallerRefused(t *testing.T) {
 	}
 	if r := run(t, command(t, "--type", "raw", "--output", t.TempDir(), "--iso-unattended", "oci:"+sample(t))); r.code != 2 || !strings.Contains(r.stderr, "is about type") {
 		t.Errorf("--iso-unattended of a disk: exit %d\n%s", r.code, r.stderr)
+	}
+}
+
+// An image whose compressed layers nobody has is plain on the medium, under a manifest
+// that is right for that.
+func TestInstallerOfPlainLayers(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "graph")
+	t.Cleanup(func() { _ = exec.Command("chmod", "-R", "u+w", root).Run() })
+	skopeo(t, "copy", "-q", "oci:"+sample(t), fmt.Sprintf("containers-storage:[vfs@%s+%s:vfs.ignore_chown_errors=true]localhost/os:1", root, t.TempDir()))
+	out, _ := build(t, "--type", "iso", "--target-imgref", "registry.example.com/os:1", "--no-cache", "containers-storage:["+root+"]localhost/os:1")
+	im := openMedium(t, filepath.Join(out, "bootiso/install.iso"))
+	d, err := medium.Decode(readMedium(t, im, medium.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest struct {
+		Layers []struct {
+			MediaType, Digest string
+			Size              int64
+		}
+	}
+	if err := json.Unmarshal(readMedium(t, im, medium.Payload+"/blobs/sha256/"+strings.TrimPrefix(d.Image.Digest, "sha256:")), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	if len(manifest.Layers) == 0 {
+		t.Fatal("no layers")
+	}
+	for _, l := range manifest.Layers {
+		b := readMedium(t, im, medium.Payload+"/blobs/sha256/"+strings.TrimPrefix(l.Digest, "sha256:"))
+		if got := fmt.Sprintf("sha256:%x", sha256.Sum256(b)); got != l.Digest || int64(len(b)) != l.Size || !bytes.Equal(b[257:262], []byte("ustar")) {
+			t.Errorf("layer %s: %s, %d bytes", l.Digest, got, len(b))
+		}
 	}
 }

@@ -198,8 +198,8 @@ func arguments(ctx context.Context, dir, image string, o Options) ([]string, err
 			return nil, err
 		}
 		for k := range device {
-			// Controllers of their own.
-			device[k] = strings.NewReplacer("id=scsi", "id=scsi"+id, "scsi.0", "scsi"+id+".0", "id=xhci", "id=xhci"+id, "xhci.0", "xhci"+id+".0").Replace(device[k])
+			// Controllers of their own, or ports where there is one for all.
+			device[k] = strings.NewReplacer("ide-hd,", fmt.Sprintf("ide-hd,bus=ide.%d,", i+1), "id=scsi", "id=scsi"+id, "scsi.0", "scsi"+id+".0", "id=xhci", "id=xhci"+id, "xhci.0", "xhci"+id+".0").Replace(device[k])
 		}
 		args = append(append(args, "-drive", "if=none,id="+id+",cache=unsafe,format="+format+",file="+escape(t.Image)), device...)
 	}
