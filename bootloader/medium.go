@@ -45,6 +45,10 @@ type Medium struct {
 // espSpace is free space on the EFI system partition of a medium, in bytes.
 const espSpace = 1 << 20
 
+// maxESP16 is the largest system partition in bytes, whole MiB, that El Torito can
+// say the size of, and about the largest FAT16. It has 6 MiB with Debian's files.
+const maxESP16 = 31 << 20
+
 // InstallMedium puts the boot loaders of an image onto a medium whose tree is
 // root, as osbuild lays media out: GRUB's directory, the El Torito image, the EFI
 // files. shim starts the GRUB that is made for media (gcd*.efi) where the image
@@ -193,12 +197,16 @@ func (in *mediumInstallation) installUEFI(ctx context.Context) error {
 	if esp == nil || err != nil {
 		return err
 	}
-	opt := fat.Options{VolumeID: in.FATID, Label: "EFI-SYSTEM", Time: in.Time}
+	opt := fat.Options{VolumeID: in.FATID, Label: "EFI-SYSTEM", Time: in.Time, FAT16: true}
 	size, err := fat.Size(esp, espSpace, opt)
-	if err != nil {
-		return err
-	}
 	size = (size + espSpace - 1) / espSpace * espSpace
+	if err != nil || size > maxESP16 {
+		opt.FAT16 = false
+		if size, err = fat.Size(esp, espSpace, opt); err != nil {
+			return err
+		}
+		size = (size + espSpace - 1) / espSpace * espSpace
+	}
 	extents, err := fat.Write(ctx, esp, size, opt)
 	if err != nil {
 		return err

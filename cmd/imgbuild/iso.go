@@ -90,9 +90,8 @@ of imgbuild, in seconds: nothing moves, and only the media checksum is taken
 again. Without -o the file, or the stick, is changed in place.
 
 What is not named stays as it is. An empty --kickstart or --target takes back what
-was set, and so do --wipe=false and --unattended=false. A file on the medium and
-the kernel's command line are told apart by the installer: what the command line
-says goes first.`,
+was set, and so do --wipe=false and --unattended=false. What the kernel's command
+line says to the installer goes before these settings.`,
 		Args: oneISO("imgbuild iso customize install.iso --kickstart site.ks -o site.iso"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := newProgress(cmd, mode)

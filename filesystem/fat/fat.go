@@ -1,11 +1,11 @@
-// Package fat writes FAT32 file systems.
+// Package fat writes FAT file systems: FAT32, and FAT16 for media.
 //
 // The format is that of Microsoft's "FAT32 File System Specification" 1.03
 // (December 2000), with the long names of its section "FAT Long Directory
 // Entries", which the UEFI specification 2.10 section 13.3 builds on. Written is
-// FAT32 only: two FATs, 32 reserved sectors, FSInfo in sector 1, a backup of both
+// FAT32: two FATs, 32 reserved sectors, FSInfo in sector 1, a backup of both
 // boot sectors at 6, sectors of 512 and 4096 bytes, clusters of 512 bytes to
-// 32 KiB chosen as mkfs.fat does.
+// 32 KiB chosen as mkfs.fat does; and, when asked for, FAT16 for small volumes.
 //
 // FAT holds directories, regular files, their names and times of two seconds.
 // Owners, permissions and extended attributes of the tree are left out, a hard
@@ -39,6 +39,10 @@ type Options struct {
 	// SectorSize is the logical sector size of the disk in bytes, 512 or 4096.
 	// 0 is 512.
 	SectorSize int
+	// FAT16 writes a FAT16 with clusters of one sector: 2 to 32 MiB, where a FAT32
+	// has 33 at least. It is for media: firmware has to read FAT32 on disks, and all
+	// kinds on media (UEFI 2.10, 13.3.1.1).
+	FAT16 bool
 	// Time is the time of the volume entry and of inodes whose Mtime is 0, in
 	// seconds since 1970. Times before 1980 become 1980, the first that FAT knows.
 	Time int64
@@ -63,6 +67,9 @@ func Size(root *tree.Inode, free int64, opt Options) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if opt.FAT16 {
+		return p.size16(free, int64(opt.SectorSize))
+	}
 	return p.size(free, int64(opt.SectorSize))
 }
 
@@ -81,14 +88,24 @@ func Write(ctx context.Context, root *tree.Inode, size int64, opt Options) ([]di
 	if err != nil {
 		return nil, err
 	}
-	g, err := p.geometry(size, int64(opt.SectorSize))
+	geometryOf := p.geometry
+	if opt.FAT16 {
+		geometryOf = p.geometry16
+	}
+	g, err := geometryOf(size, int64(opt.SectorSize))
 	if err != nil {
 		return nil, err
 	}
 	used := p.assign(g)
 
-	extents := bootRegion(g, used, opt, label) // boot sectors and FSInfo, twice
-	extents = append(extents, fats(p, g, used)...)
+	boot := newBootSector(g, opt, label)
+	var extents []disk.Extent
+	if opt.FAT16 {
+		extents = head16(p, g, used, boot) // boot sector and FATs
+	} else {
+		extents = bootRegion(g, used, boot) // boot sectors and FSInfo, twice
+		extents = append(extents, fats(p, g, used)...)
+	}
 	extents = append(extents, directories(p, g, opt, label)...)
 	extents = append(extents, files(p, g)...)
 	return extents, nil

@@ -35,6 +35,8 @@ func FuzzWrite(f *testing.F) {
 		if large {
 			opt.SectorSize = 4096
 		}
+		// All that can be in data is less than what FAT16 has room for.
+		opt.FAT16 = extra&1 == 1
 		size, err := Size(root, int64(extra)*500, opt)
 		if err != nil {
 			// What is refused is a name, and the error says which.

@@ -43,11 +43,13 @@ func clusterSizes(sectors, sectorSize int64) []int64 {
 
 // geometry is where things are.
 type geometry struct {
-	sectorSize int64 // bytes
-	perCluster int64 // sectors
-	sectors    int64 // of the volume
-	fatSectors int64 // of one FAT
-	clusters   int64 // of the data area; the first is number 2
+	sectorSize  int64 // bytes
+	perCluster  int64 // sectors
+	sectors     int64 // of the volume
+	reserved    int64 // sectors in front of the FATs
+	fatSectors  int64 // of one FAT
+	rootSectors int64 // of the root directory behind the FATs, on FAT16
+	clusters    int64 // of the data area; the first is number 2
 }
 
 // fit returns the geometry of a volume of at most so many sectors that has the
@@ -85,6 +87,7 @@ func newGeometry(fatSectors, clusters, perCluster, sectorSize int64) geometry {
 	g := geometry{
 		sectorSize: sectorSize,
 		perCluster: perCluster,
+		reserved:   reservedSectors,
 		fatSectors: fatSectors,
 		clusters:   clusters,
 	}
@@ -105,14 +108,17 @@ func alignFAT(n, perCluster int64) int64 {
 }
 
 // dataStart returns the first sector of the data area.
-func (g geometry) dataStart() int64 { return reservedSectors + fatCount*g.fatSectors }
+func (g geometry) dataStart() int64 { return g.rootStart() + g.rootSectors }
+
+// rootStart returns the sector behind the FATs.
+func (g geometry) rootStart() int64 { return g.reserved + fatCount*g.fatSectors }
 
 // clusterSize returns the size of a cluster in bytes.
 func (g geometry) clusterSize() int64 { return g.perCluster * g.sectorSize }
 
 // fatOffset returns the offset in bytes of FAT i, from 0.
 func (g geometry) fatOffset(i int64) int64 {
-	return (reservedSectors + i*g.fatSectors) * g.sectorSize
+	return (g.reserved + i*g.fatSectors) * g.sectorSize
 }
 
 // offset returns the offset of a cluster in bytes.

@@ -225,6 +225,9 @@ func (p *plan) assign(g geometry) int64 {
 	for _, nodes := range [][]*node{p.dirs, p.files} {
 		for _, n := range nodes {
 			n.first = 0
+			if g.rootSectors > 0 && n.inode.IsDir() && n.parent == nil {
+				continue // the root of a FAT16
+			}
 			if c := n.clusters(g.clusterSize()); c > 0 {
 				n.first = uint32(next)
 				next += c

@@ -8,8 +8,8 @@ import (
 	"imgbuild/disk"
 )
 
-// bootRegion returns the boot sector and the FSInfo sector, and their backups.
-func bootRegion(g geometry, used int64, opt Options, label *shortName) []disk.Extent {
+// newBootSector returns what the boot sector says.
+func newBootSector(g geometry, opt Options, label *shortName) bootSector {
 	boot := bootSector{
 		SectorSize:        uint16(g.sectorSize),
 		SectorsPerCluster: uint8(g.perCluster),
@@ -24,6 +24,11 @@ func bootRegion(g geometry, used int64, opt Options, label *shortName) []disk.Ex
 	if label != nil {
 		boot.Label = *label
 	}
+	return boot
+}
+
+// bootRegion returns the boot sector and the FSInfo sector, and their backups.
+func bootRegion(g geometry, used int64, boot bootSector) []disk.Extent {
 	info := fsInfo{
 		Free: uint32(g.clusters - used),
 		Last: uint32(rootCluster + used - 1),
@@ -46,19 +51,30 @@ func fats(p *plan, g geometry, used int64) []disk.Extent {
 	b := make([]byte, (rootCluster+used)*sizeFATEntry)
 	le.PutUint32(b[0:], fatEntry0)
 	le.PutUint32(b[sizeFATEntry:], fatEntry1)
-	for _, nodes := range [][]*node{p.dirs, p.files} {
-		for _, n := range nodes {
-			last := int64(n.first) + n.clusters(g.clusterSize()) - 1
-			for c := int64(n.first); c < last; c++ {
-				le.PutUint32(b[c*sizeFATEntry:], uint32(c+1))
-			}
-			if n.first != 0 {
-				le.PutUint32(b[last*sizeFATEntry:], fatEnd)
-			}
-		}
-	}
+	eachChain(p, g, func(c int64) {
+		le.PutUint32(b[c*sizeFATEntry:], uint32(c+1))
+	}, func(c int64) {
+		le.PutUint32(b[c*sizeFATEntry:], fatEnd)
+	})
 	fat := content.Bytes(b)
 	return []disk.Extent{{Off: g.fatOffset(0), Data: fat}, {Off: g.fatOffset(1), Data: fat}}
+}
+
+// eachChain calls link for each cluster in use that the next one follows, and end
+// for each that ends a chain.
+func eachChain(p *plan, g geometry, link, end func(cluster int64)) {
+	for _, nodes := range [][]*node{p.dirs, p.files} {
+		for _, n := range nodes {
+			if n.first == 0 {
+				continue
+			}
+			last := int64(n.first) + n.clusters(g.clusterSize()) - 1
+			for c := int64(n.first); c < last; c++ {
+				link(c)
+			}
+			end(last)
+		}
+	}
 }
 
 // directories returns the content of all directories. The rest of their last
@@ -66,7 +82,11 @@ func fats(p *plan, g geometry, used int64) []disk.Extent {
 func directories(p *plan, g geometry, opt Options, label *shortName) []disk.Extent {
 	extents := make([]disk.Extent, 0, len(p.dirs))
 	for _, d := range p.dirs {
-		extents = append(extents, disk.Extent{Off: g.offset(d.first), Data: content.Bytes(encodeDir(d, opt, label))})
+		off := g.rootStart() * g.sectorSize // of the root of a FAT16
+		if d.first != 0 {
+			off = g.offset(d.first)
+		}
+		extents = append(extents, disk.Extent{Off: off, Data: content.Bytes(encodeDir(d, opt, label))})
 	}
 	return extents
 }
@@ -81,7 +101,7 @@ func encodeDir(d *node, opt Options, label *shortName) []byte {
 	switch {
 	case d.parent != nil:
 		up := d.parent.first
-		if up == rootCluster {
+		if d.parent.parent == nil {
 			up = 0 // the specification's rule: the root has no number there
 		}
 		put(entry{Name: newShortName(".", ""), Attr: attrDir, Time: d.time(opt), Cluster: d.first})

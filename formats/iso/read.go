@@ -15,12 +15,12 @@ import (
 
 // Bounds of what is read; media of distributions stay far below.
 const (
-	maxDirectory   = 64 << 20 // bytes of one
+	maxDirectory   = 16 << 20 // bytes of one
 	maxDescriptors = 64
 	maxNodes       = 4 << 20
 	maxDepth       = 200
 	maxParts       = 1 << 16 // extents of a file
-	maxAreas       = 64      // continuation areas of a record
+	maxAreas       = 8       // continuation areas of a record
 )
 
 // Image is an ISO that is read. Names are those of Rock Ridge, or of Joliet where
