@@ -67,13 +67,14 @@ func (v *Device) fail(what string, err error) error {
 	if errors.As(err, &pe) {
 		err = pe.Err // the path is said once
 	}
+	err = explain(err)
 	if what != "" {
 		err = fmt.Errorf("%s: %w", what, err)
 	}
 	if fault.ClassOf(err) == fault.Unsupported {
 		return err
 	}
-	return fault.New(fault.Device, fmt.Errorf("%s: %w", v.path, explain(err)), hint(err))
+	return fault.New(fault.Device, fmt.Errorf("%s: %w", v.path, err), hint(err))
 }
 
 // Path returns the path that the disk was opened by.

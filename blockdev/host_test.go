@@ -141,6 +141,15 @@ func fullMachine(t *testing.T) *machine {
 		"dev": "8:16\n", "device/vendor": "QEMU    \n", "device/model": "QEMU HARDDISK   \n", "queue/rotational": "1\n",
 		"device/vpd_pg83": page83([3]string{"\x02", "\x00", "drive-scsi0"}),
 	})
+	m.disk("pci0000:00/0000:03:00.0/host5/port-5:0/end_device-5:0/target5:0:0/5:0:0:0", "sde", 40*gib, map[string]string{
+		"dev": "8:64\n", "device/vendor": "ATA     \n", "device/model": "ST4000NM0035-1V4\n",
+		"device/vpd_pg89": identifyPage("ST4000NM0035-1V4107", "ZC100000"),
+	})
+	m.disk("pci0000:00/0000:03:00.0/host5/port-5:1/end_device-5:1/target5:0:1/5:0:1:0", "sdf", 40*gib, map[string]string{
+		"dev": "8:80\n", "device/vendor": "SEAGATE \n", "device/model": "ST600MM0069     \n",
+		"device/vpd_pg80": "\x00\x80\x00\x14S0M00000            ",
+		"device/vpd_pg83": page83([3]string{"\x01", "\x03", "\x50\x00\xc5\x00\x12\x34\x56\x78"}),
+	})
 	m.disk("pci0000:00/0000:00:14.0/usb1/1-2/1-2:1.0/host3/target3:0:0/3:0:0:0", "sdc", 30*gib, map[string]string{
 		"dev": "8:32\n", "device/vendor": "SanDisk \n", "device/model": "Ultra Fit       \n", "removable": "1\n",
 	})
@@ -148,7 +157,7 @@ func fullMachine(t *testing.T) *machine {
 	m.file(m.sys("devices/pci0000:00/0000:00:14.0/usb1/1-2/idVendor"), "0781\n")
 	m.disk("pci0000:00/0000:00:01.0/nvme/nvme0", "nvme0n1", 50*gib, map[string]string{
 		"dev": "259:0\n", "device/model": "WD_BLACK SN770 1TB                      \n", "device/serial": "22334X800001        \n",
-		"wwid": "eui.e8238fa6bf530001001b448b4a000001\n", "queue/logical_block_size": "4096\n",
+		"wwid": "eui.e8238fa6bf530001001b448b4a000001\n", "queue/logical_block_size": "4096\n", "nsid": "1\n",
 	})
 	m.disk("pci0000:00/0000:00:05.0/virtio2", "vda", 20*gib, map[string]string{
 		"dev": "253:0\n", "serial": "root-1\n", "device/vendor": "0x1af4\n",
@@ -180,10 +189,12 @@ func TestList(t *testing.T) {
 	want := []row{
 		{"loop0", "loop device of /srv/disk.img", "", Loop, 512, ""},
 		{"mmcblk0", "SC16G", "12345678", MMC, 512, "mmc-SC16G_0x12345678"},
-		{"nvme0n1", "WD_BLACK SN770 1TB", "22334X800001", NVMe, 4096, "nvme-WD_BLACK_SN770_1TB_22334X800001 nvme-eui.e8238fa6bf530001001b448b4a000001"},
+		{"nvme0n1", "WD_BLACK SN770 1TB", "22334X800001", NVMe, 4096, "nvme-WD_BLACK_SN770_1TB_22334X800001 nvme-WD_BLACK_SN770_1TB_22334X800001_1 nvme-eui.e8238fa6bf530001001b448b4a000001"},
 		{"sda", "Samsung SSD 870 EVO 500GB", "S62ANJ0R100000X", SATA, 512, "ata-Samsung_SSD_870_EVO_500GB_S62ANJ0R100000X wwn-0x5002538f41123456"},
 		{"sdb", "QEMU HARDDISK", "", SCSI, 512, "scsi-0QEMU_QEMU_HARDDISK_drive-scsi0"},
 		{"sdc", "SanDisk Ultra Fit", "4C530001234567", USB, 512, "usb-SanDisk_Ultra_Fit_4C530001234567-0:0"},
+		{"sde", "ST4000NM0035-1V4107", "ZC100000", SCSI, 512, "ata-ST4000NM0035-1V4107_ZC100000"},
+		{"sdf", "SEAGATE ST600MM0069", "S0M00000", SCSI, 512, "scsi-SSEAGATE_ST600MM0069_S0M00000 scsi-35000c50012345678 wwn-0x5000c50012345678"},
 		{"vda", "virtio disk", "root-1", Virtio, 512, "virtio-root-1"},
 	}
 	if len(disks) != len(want) {

@@ -12,7 +12,9 @@ type identity struct {
 	transport     Transport
 	vendor, model string
 	serial        string
+	ata           bool     // behind whatever bus, as ATA disks of SAS controllers are
 	wwid          string   // of NVMe, as sysfs has it
+	namespace     string   // of NVMe
 	naa           string   // hexadecimal, from page 0x83
 	scsi          []string // further identifiers with scsi_id's leading digit
 }
@@ -26,6 +28,7 @@ func (h Host) identify(name, real string, t Transport) identity {
 		id.vendor = ""
 		id.serial = readLine(filepath.Join(dir, "serial"))
 		id.wwid = readLine(filepath.Join(real, "wwid"))
+		id.namespace = readLine(filepath.Join(real, "nsid"))
 	case Virtio:
 		id.vendor, id.model = "", "virtio disk" // the vendor is a PCI number
 		id.serial = readLine(filepath.Join(real, "serial"))
@@ -69,7 +72,8 @@ const (
 // readPages reads the vital product data that the kernel keeps of SCSI disks;
 // those of ATA disks come from libata.
 func (id *identity) readPages(dir string) {
-	if b, err := os.ReadFile(filepath.Join(dir, "vpd_pg89")); err == nil && len(b) >= 60+512 {
+	id.ata = id.vendor == "ATA"
+	if b, err := os.ReadFile(filepath.Join(dir, "vpd_pg89")); err == nil && len(b) >= 60+512 && id.ata {
 		// ATA information: IDENTIFY DEVICE data from byte 60 on, strings with the
 		// bytes of each word swapped. The inquiry cuts the model at 16 characters.
 		id.vendor, id.model = "", ataString(b[60+2*27:60+2*47])
@@ -156,25 +160,26 @@ func (id identity) names() (names []string) {
 	switch id.transport {
 	case NVMe:
 		add("nvme-", id.model, id.serial)
+		add("nvme-", id.model, id.serial, id.namespace)
 		add("nvme-", id.wwid)
 	case Virtio:
 		add("virtio-", id.serial)
 	case MMC:
 		add("mmc-", id.model, "0x"+id.serial)
-	case SATA:
-		add("ata-", id.model, id.serial)
 	case USB:
 		if id.vendor == "" {
 			add("usb-", id.model, id.serial+"-0:0")
 		} else {
 			add("usb-", id.vendor, id.model, id.serial+"-0:0")
 		}
-	case SCSI, ISCSI:
+	case SATA, SCSI, ISCSI:
+		if id.ata {
+			add("ata-", id.model, id.serial)
+			break
+		}
 		if id.serial != "" {
 			add("scsi-", "S"+padded(id.vendor, 8)+padded(id.model, 16)+id.serial)
 		}
-	}
-	if id.transport == SCSI || id.transport == ISCSI {
 		for _, s := range id.scsi {
 			add("scsi-", s)
 		}

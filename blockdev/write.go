@@ -67,7 +67,7 @@ const (
 	// written with the content around it.
 	longZero = 1 << 20
 	// maxZero bounds the time between looks at the context.
-	maxZero = 1 << 30
+	maxZero = 128 << 20
 	// slots is how many units are read ahead.
 	slots = 8
 	// ends is what is zeroed of both ends of the disk before anything else: the old
