@@ -79,7 +79,7 @@ func build(t testing.TB) string {
 	if err := os.WriteFile(filepath.Join(dir, "x.spec"), []byte(spec()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, dir, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+dir, "--define", "_build_id_links none", "x.spec")
+	run(t, dir, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+dir, "--define", "_dbpath "+dir+"/none", "--define", "__os_install_post %{nil}", "--define", "_build_id_links none", "x.spec")
 	return filepath.Join(dir, "RPMS", "noarch")
 }
 
@@ -224,7 +224,7 @@ func small(f testing.TB, backend, file string) []byte {
 	if err := os.WriteFile(filepath.Join(dir, "x.spec"), []byte(text), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	run(f, dir, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+dir, "x.spec")
+	run(f, dir, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+dir, "--define", "_dbpath "+dir+"/none", "--define", "__os_install_post %{nil}", "x.spec")
 	db := f.TempDir()
 	run(f, db, "rpm", "--dbpath", db, "--define", "_db_backend "+backend, "--justdb", "--nodeps", "--ignorearch", "--ignoreos", "-i", filepath.Join(dir, "RPMS/noarch/one-1-1.noarch.rpm"))
 	b, err := os.ReadFile(filepath.Join(db, file))

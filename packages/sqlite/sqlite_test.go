@@ -31,6 +31,7 @@ import sqlite3, sys, os, hashlib, shutil
 page, rows, wal = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 c = sqlite3.connect("work.db", isolation_level=None)
 c.execute("pragma page_size=%d" % page)
+c.execute("pragma synchronous=off")
 if wal != "none":
     c.execute("pragma journal_mode=wal")
     c.execute("pragma wal_autocheckpoint=0")
@@ -49,6 +50,9 @@ numbers = [None, 0, 1, -1, 127, -128, 32767, 8388607, -8388608, 2147483647, 1407
 c.execute("begin")
 for i in range(rows):
     c.execute("insert into t values(?,?,?,?)", (i * 7 + 1, blob(i), numbers[i % 13], "row %d \u00e9" % i))
+if rows > 20: # every size at which a row no longer fits into a page
+    for k in range(100):
+        c.execute("insert into t values(?,?,?,?)", (rows * 7 + 7 + k, (b"x" * (page - 110 + k)), 1, "s"))
 c.execute("commit")
 if wal == "checkpoint":
     c.execute("pragma wal_checkpoint(truncate)")

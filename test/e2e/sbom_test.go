@@ -199,7 +199,7 @@ func TestSBOMOfRPM(t *testing.T) {
 		}
 	}
 	spec := "Name: one\nEpoch: 3\nVersion: 1.0\nRelease: 2.el10\nSummary: A package\nLicense: GPL-2.0-or-later\nVendor: Example\nBuildArch: noarch\n%description\nx\n%files\n"
-	rpm("rpmbuild", "-bb", "--quiet", "--define", "_topdir "+dir, writeFile(t, "one.spec", spec))
+	rpm("rpmbuild", "-bb", "--quiet", "--define", "_topdir "+dir, "--define", "_dbpath "+dir+"/none", "--define", "__os_install_post %{nil}", writeFile(t, "one.spec", spec))
 	rpm("rpm", "--dbpath", dir+"/db", "--define", "_db_backend sqlite", "--justdb", "--nodeps", "--ignorearch", "--ignoreos", "-i", "RPMS/noarch/one-1.0-2.el10.noarch.rpm")
 	s := image.New()
 	s.Link(0, "usr/lib/sysimage/rpm", "../../share/rpm")

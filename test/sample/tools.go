@@ -33,8 +33,8 @@ const grubModules = `set -- -d "$root/usr/lib/grub/i386-pc" "$@"
 const mkfsConfig = `export MKE2FS_CONFIG="$root/etc/mke2fs.conf"
 `
 
-// rpmConfig lets RPM find its configuration.
-const rpmConfig = `export RPM_CONFIGDIR="$root/usr/lib/rpm"
+// rpmConfig lets RPM find its configuration, and libmagic what files are.
+const rpmConfig = `export RPM_CONFIGDIR="$root/usr/lib/rpm" MAGIC="$root/usr/lib/file/magic.mgc"
 `
 
 // pythonHome makes Python independent of the machine's.
