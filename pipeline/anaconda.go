@@ -33,7 +33,7 @@ func (o *Options) hasAnaconda() bool { return slices.Contains(o.Types, BootcInst
 // disk by itself.
 func (o *Options) validateAnaconda() error {
 	if !o.hasAnaconda() {
-		if o.Media.Payload != (oci.Reference{}) {
+		if o.Media.Payload != (oci.Reference{}) && !slices.ContainsFunc(o.Types, Type.live) {
 			return usage(errors.New("a payload to install, and no medium of type bootc-installer"), "add --type bootc-installer")
 		}
 		return nil

@@ -36,7 +36,7 @@ type build struct {
 	disks   *disks
 	minimum int64            // the smallest disk for the content, bytes
 	media   map[Type]product // that are written
-	payload *source          // what a medium installs that is made of another image, else nil
+	payload *source          // another image that is on a medium, else nil
 	// inventory is what is installed, where SBOMs are asked for.
 	inventory *packages.Inventory
 }

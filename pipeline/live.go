@@ -16,6 +16,7 @@ import (
 	"imgbuild/formats/iso"
 	"imgbuild/initramfs"
 	"imgbuild/installer/medium"
+	"imgbuild/oci"
 	"imgbuild/tree"
 )
 
@@ -123,11 +124,39 @@ func (b *build) newLiveMedium(ctx context.Context, asked *frozen, p Progress) (*
 			return nil, err
 		}
 	}
+	if err := b.addLivePayload(ctx, t, o, p); err != nil {
+		return nil, err
+	}
 	menu, err := b.liveMenu(config, volumeID, o)
 	if err != nil {
 		return nil, badImage(err, o)
 	}
 	return t, b.start(ctx, t, menu, nil, o, p)
+}
+
+// addLivePayload puts an image onto the medium that something in the live system
+// installs, as an OCI layout beside it: in the squashfs, where image-builder has it, it
+// would take twice the room.
+func (b *build) addLivePayload(ctx context.Context, t *isoTree, o *Options, p Progress) error {
+	if o.Media.Payload == (oci.Reference{}) {
+		return nil
+	}
+	po := *o
+	po.Image, po.Pin, po.CalledAs = o.Media.Payload, "", nil
+	payload, err := pull(ctx, &po, p)
+	if err != nil {
+		return fmt.Errorf("payload: %w", err)
+	}
+	b.source.closes = append(b.source.closes, payload.close)
+	b.payload = payload
+	b.plan.Payload = &PlanImage{
+		Reference: po.Image.String(), Digest: payload.image.ManifestDigest, Arch: o.Arch, Version: payload.image.Labels["org.opencontainers.image.version"],
+	}
+	for i, l := range payload.layers {
+		b.plan.Payload.Layers = append(b.plan.Payload.Layers, PlanLayer{l.Digest, l.DiffID, payload.image.Layers[i].Size, l.Size})
+	}
+	_, _, err = t.addPayload(medium.Payload, payload, p)
+	return err
 }
 
 // checkInitramfs returns an error where the image's initramfs lacks a module of

@@ -54,7 +54,7 @@ func (b *build) newNetboot(ctx context.Context, asked *frozen, p Progress) (*net
 	if err != nil {
 		return nil, err
 	}
-	n := &netboot{script: ipxeScript(printableTitle(d.Title), d.Arch)}
+	n := &netboot{script: ipxeScript(printableTitle(d.Title), d.Arch, menuTimeout(&asked.options))}
 	for _, f := range []struct {
 		path string
 		ref  *content.Ref
@@ -81,8 +81,9 @@ func (b *build) newNetboot(ctx context.Context, asked *frozen, p Progress) (*net
 }
 
 // ipxeScript returns the script that iPXE runs. The kernel finds the two archives by
-// the names that it is told where it starts as an EFI program.
-func ipxeScript(title, arch string) []byte {
+// the names that it is told where it starts as an EFI program. The menu waits so many
+// seconds.
+func ipxeScript(title, arch string, timeout int) []byte {
 	serial := "console=ttyS0,115200"
 	if arch == "arm64" {
 		serial = "console=ttyAMA0,115200"
@@ -97,7 +98,11 @@ func ipxeScript(title, arch string) []byte {
 	for _, e := range entries {
 		fmt.Fprintf(&b, "item %s %s\n", e.key, e.text)
 	}
-	b.WriteString("choose --default screen --timeout 30000 target && goto ${target} || exit 1\n")
+	if timeout == 0 {
+		b.WriteString("goto screen\n") // to choose, 0 is for ever
+	} else {
+		fmt.Fprintf(&b, "choose --default screen --timeout %d target && goto ${target} || exit 1\n", 1000*timeout)
+	}
 	for _, e := range entries {
 		fmt.Fprintf(&b, ":%s\nset more%s\ngoto start\n", e.key, e.args)
 	}

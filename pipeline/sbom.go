@@ -63,7 +63,7 @@ func (b *build) writeAttached(ctx context.Context, files *artefacts, o *Options,
 
 // installed returns the image that is installed in the end.
 func (b *build) installed(o *Options) (*oci.Image, oci.Reference) {
-	if b.payload != nil {
+	if b.payload != nil && o.hasAnaconda() {
 		return b.payload.image, o.Media.Payload
 	}
 	return b.source.image, o.Image

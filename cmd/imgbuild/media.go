@@ -25,7 +25,7 @@ func (f *mediaFlags) register(s *pflag.FlagSet) {
 	s.BoolVar(&f.unattended, "iso-unattended", false, "make the installer of an iso work without asking")
 	s.BoolVar(&f.wipe, "iso-wipe", false, "let it erase a disk that holds data without asking")
 	s.StringVar(&f.kickstart, "kickstart", "", "kickstart file for the installer of an iso or of bootc-installer, instead of installer.kickstart.contents of the config; - for stdin")
-	s.StringVar(&f.payload, "installer-payload-ref", "", "image that a bootc-installer installs; IMAGE is the installer, with Anaconda in it")
+	s.StringVar(&f.payload, "installer-payload-ref", "", "image that a bootc-installer installs, where IMAGE is the installer, with Anaconda in it; or that a live-iso has in /container")
 	s.StringVar(&f.program, "installer-program", "", "imgbuild for Linux on the target's architecture, which becomes the installer of an iso (default: this program)")
 }
 
@@ -36,7 +36,7 @@ func mediaOwners() map[string][]pipeline.Type {
 		m[name] = []pipeline.Type{pipeline.ISO, pipeline.AnacondaISO, pipeline.PXE}
 	}
 	m["kickstart"] = []pipeline.Type{pipeline.ISO, pipeline.AnacondaISO, pipeline.PXE, pipeline.BootcInstaller}
-	m["installer-payload-ref"] = []pipeline.Type{pipeline.BootcInstaller}
+	m["installer-payload-ref"] = []pipeline.Type{pipeline.BootcInstaller, pipeline.LiveISO, pipeline.GenericISO}
 	return m
 }
 

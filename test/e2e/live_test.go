@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -60,7 +61,7 @@ append = "extra=1"
 	var iso string
 	for _, name := range []string{"live-iso", "bootc-generic-iso"} {
 		dir := t.TempDir()
-		r := run(t, command(t, "--type", name, "--no-cache", "--output", dir, "--config", config, "oci:"+layout))
+		r := run(t, command(t, "--type", name, "--no-cache", "--output", dir, "--config", config, "--installer-payload-ref", "oci:"+sample(t), "oci:"+layout))
 		if r.code != 0 {
 			t.Fatalf("%+v", r)
 		}
@@ -86,6 +87,14 @@ append = "extra=1"
 	_, initrd, err := image.ReadFile(layout, "usr/lib/modules/*/initramfs.img")
 	if err != nil || string(initrd) != fromISO(t, iso, "/images/pxeboot/initrd.img") {
 		t.Errorf("the initramfs is another one: %v", err)
+	}
+	index, err := os.ReadFile(filepath.Join(sample(t), "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := regexp.MustCompile(`sha256:[0-9a-f]{64}`).Find(index)
+	if got := fromISO(t, iso, "/container/index.json"); digest == nil || !strings.Contains(got, string(digest)) {
+		t.Errorf("the medium has another payload than %s: %s", digest, got)
 	}
 	squash := filepath.Join(t.TempDir(), "squashfs.img")
 	if err := os.WriteFile(squash, []byte(fromISO(t, iso, "/LiveOS/squashfs.img")), 0o644); err != nil {

@@ -34,7 +34,7 @@ func TestNetboot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"#!ipxe\n", "kernel vmlinuz initrd=initrd.img initrd=medium.cpio quiet loglevel=3 ${more}", "initrd --name medium.cpio medium.cpio", "console=ttyS0,115200"} {
+	for _, want := range []string{"#!ipxe\n", "kernel vmlinuz initrd=initrd.img initrd=medium.cpio quiet loglevel=3 ${more}", "initrd --name medium.cpio medium.cpio", "choose --default screen --timeout 5000 target", "console=ttyS0,115200"} {
 		if !strings.Contains(string(script), want) {
 			t.Errorf("the script lacks %q:\n%s", want, script)
 		}
