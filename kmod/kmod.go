@@ -9,6 +9,7 @@
 package kmod
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -22,6 +23,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 	"golang.org/x/sync/errgroup"
 
 	"imgbuild/content"
@@ -161,10 +163,13 @@ func readModule(f moduleFile) (*Module, error) {
 
 // decompress returns the plain module.
 func decompress(f moduleFile) ([]byte, error) {
-	var r io.Reader = f.inode.Content.Reader()
+	// The xz decoder reads byte by byte.
+	var r io.Reader = bufio.NewReaderSize(f.inode.Content.Reader(), 64<<10)
 	switch path.Ext(f.path) {
 	case ".xz":
-		z, err := xz.ReaderConfig{DictCap: 64 << 20}.NewReader(r)
+		// DictCap is the least that is allocated, for each module: what the stream
+		// needs is in its header, 1 or 2 MiB.
+		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(r)
 		if err != nil {
 			return nil, err
 		}
