@@ -27,6 +27,9 @@ const (
 // with thousands of layers takes less than one.
 const MaxSize = 16 << 20
 
+// maxName is the longest name of a resource, in bytes: that of a path on Linux.
+const maxName = 4096
+
 // Statement is an in-toto statement of where its subjects come from.
 type Statement struct {
 	Type          string     `json:"_type"`
@@ -148,6 +151,9 @@ func ParseStatement(text []byte) (*Statement, error) {
 	}
 	for _, list := range [][]Resource{s.Files(), s.Predicate.BuildDefinition.ResolvedDependencies} {
 		for _, r := range list {
+			if len(r.Name) > maxName {
+				return nil, fmt.Errorf("%s: a name of %d bytes", clip(r.Name), len(r.Name))
+			}
 			if _, err := r.Sum(); err != nil {
 				return nil, fmt.Errorf("%s: %w", clip(r.Name), err)
 			}

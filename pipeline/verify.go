@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -82,7 +83,7 @@ type Verified struct {
 	Digest string `json:"digest"`
 }
 
-// Verify compares files, and directories of image layouts, with the record. Without
+// Verify compares files, and directories of files, with the record. Without
 // paths it is all files that the record names, which are looked for where they were
 // written: below the directory of the record. An error of the class BadImage is
 // about a file that is another one.
@@ -148,7 +149,7 @@ func (r *Record) jobs(paths []string) (jobs []verifyJob, err error) {
 		if !info.IsDir() {
 			err = add(path, "")
 		} else {
-			err = r.layoutJobs(path, add)
+			err = r.directoryJobs(path, add)
 		}
 		if err != nil {
 			return nil, err
@@ -157,9 +158,9 @@ func (r *Record) jobs(paths []string) (jobs []verifyJob, err error) {
 	return jobs, nil
 }
 
-// layoutJobs adds the files of a directory. The record must have one with exactly
+// directoryJobs adds the files of a directory. The record must have one with exactly
 // these files.
-func (r *Record) layoutJobs(dir string, add func(path, want string) error) error {
+func (r *Record) directoryJobs(dir string, add func(path, want string) error) error {
 	var inside []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -173,26 +174,34 @@ func (r *Record) layoutJobs(dir string, add func(path, want string) error) error
 		return fault.New(fault.NotFound, err, "")
 	}
 	slices.Sort(inside)
-	base, of := "", map[string]string{}
-	for _, f := range r.Statement.Subject {
-		// A layout is known by the file that each of them has.
-		if d, ok := strings.CutSuffix(f.Name, "/oci-layout"); ok {
-			base = d
-		}
-	}
-	var want []string
-	for _, f := range r.Statement.Subject {
-		if rel, ok := strings.CutPrefix(f.Name, base+"/"); ok && base != "" {
-			want, of[rel] = append(want, rel), f.Name
-		}
-	}
-	slices.Sort(want)
-	if base == "" || !slices.Equal(inside, want) {
+	of := r.directory(inside)
+	if of == nil {
 		return fault.New(fault.BadImage, fmt.Errorf("%s: has not the files that the record has of a directory", dir), "")
 	}
 	for _, rel := range inside {
 		if err := add(filepath.Join(dir, filepath.FromSlash(rel)), of[rel]); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// directory returns the names in the record of the files of a directory, by what they
+// are called in it, where the record has one with exactly these files.
+func (r *Record) directory(inside []string) map[string]string {
+	all := map[string][]string{} // files by directory
+	for _, f := range r.Statement.Subject {
+		for d := path.Dir(f.Name); d != "." && d != "/"; d = path.Dir(d) {
+			all[d] = append(all[d], f.Name)
+		}
+	}
+	for _, d := range slices.Sorted(maps.Keys(all)) {
+		of := map[string]string{}
+		for _, name := range all[d] {
+			of[strings.TrimPrefix(name, d+"/")] = name
+		}
+		if slices.Equal(slices.Sorted(maps.Keys(of)), inside) {
+			return of
 		}
 	}
 	return nil

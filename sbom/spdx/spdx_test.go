@@ -37,7 +37,7 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, d := range map[string]*packages.Document{"full": sample(), "empty": {Digest: sample().Digest, Name: "x"}} {
+	for name, d := range map[string]*packages.Document{"full": sample(), "hostile": hostile(), "empty": {Digest: sample().Digest, Name: "x"}} {
 		text, err := Encode(d)
 		if err != nil {
 			t.Fatal(err)
@@ -54,6 +54,21 @@ func TestSchema(t *testing.T) {
 			t.Error("the schema takes anything")
 		}
 	}
+}
+
+// hostile is what a damaged or hostile database could say.
+func hostile() *packages.Document {
+	d := sample()
+	d.OS = packages.OS{ID: "\x00", VersionID: "\n", CPE: "cpe:/o:\x00", HomeURL: "javascript:x"}
+	d.Packages = nil
+	for _, s := range []string{"", " ", "\x00\x1f\x7f", "\ufffd", "../../etc", "a\nb", "<>&\"'", "(AND", "MIT AND", "http://[", "http://\x00/", "ftp://x y/", "é" + string(make([]byte, 100))} {
+		for _, typ := range []packages.Type{packages.Deb, packages.RPM} {
+			d.Packages = append(d.Packages, &packages.Package{Type: typ, Name: s, Version: s, Arch: s, Summary: s, License: s, Supplier: s + " <" + s + ">", Homepage: s, Source: s, SourceVersion: s})
+		}
+	}
+	// Two that no identifier tells apart.
+	d.Packages = packages.Resolve(append(d.Packages, &packages.Package{Name: "a-1", Version: "2"}, &packages.Package{Name: "a", Version: "1-2"}))
+	return d
 }
 
 func TestContent(t *testing.T) {
