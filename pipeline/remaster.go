@@ -98,8 +98,11 @@ func openISO(path string, mode int) (*os.File, int64, error) {
 	f, err := os.OpenFile(path, mode, 0)
 	if err != nil {
 		class := fault.Usage
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			class = fault.NotFound
+		case mode == os.O_RDWR:
+			class = fault.Output
 		}
 		return nil, 0, fault.New(class, err, "")
 	}
