@@ -228,19 +228,19 @@ func (a *anacondaBuild) kickstart(ctx context.Context, o *Options, target target
 // medium puts the tree of the ISO together, as image-builder has it.
 func (a *anacondaBuild) medium(ctx context.Context, b *build, k *kickstart.Anaconda, initrd content.Ref) (*isoTree, []string, error) {
 	o := a.o
-	volumeID, application := iso.VolumeID(a.live.facts.OSRelease, unameOf(o.Arch)), ""
+	volumeID, application, publisher := iso.VolumeID(a.live.facts.OSRelease, unameOf(o.Arch)), "", ""
 	var custom blueprints.Customizations
 	if o.Config != nil {
 		custom = o.Config.Blueprint.Customizations
 	}
 	if i := custom.ISO; i != nil {
-		application = i.ApplicationID
+		application, publisher = i.ApplicationID, i.Publisher
 		if i.VolumeID != "" {
 			volumeID = i.VolumeID
 		}
 	}
 	t := newISOTree(volumeID, a.time, a.id)
-	t.options.Application = application
+	t.options.Application, t.options.Publisher = application, publisher
 	modules, err := anacondaModules(&custom)
 	if err != nil {
 		return nil, nil, err
