@@ -326,3 +326,22 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// The key in testdata is of cosign 3.1.3: COSIGN_PASSWORD=pw cosign generate-key-pair.
+// What it signs that cosign verifies with "verify-blob-attestation".
+func TestCosignKey(t *testing.T) {
+	public, err := ParsePublicKey(read(t, "testdata", "cosign.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := ParsePrivateKey(read(t, "testdata", "cosign.key"), func() ([]byte, error) { return []byte("pw"), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := encode(t, sample())
+	text, err := Sign(private, PayloadType, payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkEnvelope(t, text, payload, public)
+}
