@@ -160,3 +160,35 @@ func TestISOCustomize(t *testing.T) {
 		t.Errorf("a damaged medium: %d\n%s", r.code, r.stderr)
 	}
 }
+
+// A configuration names the medium, and what cannot be a name is refused before
+// anything is written.
+func TestISONames(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config.toml")
+	build := func(text string) result {
+		if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return run(t, command(t, "--type", "iso", "--output", dir, "--no-cache", "--config", config, "oci:"+sample(t)))
+	}
+	if r := build("[customizations.iso]\nvolume_id = \"My-OS_1\"\napplication_id = \"My OS\"\npublisher = \"Example, Inc.\"\n"); r.code != 0 {
+		t.Fatalf("%d\n%s", r.code, r.stderr)
+	}
+	file := filepath.Join(dir, "bootiso/install.iso")
+	out := toolOutput(t, "isoinfo", "genisoimage", "-d", "-i", file)
+	for _, want := range []string{"Volume id: My-OS_1\n", "Application id: My OS\n", "Publisher id: Example, Inc.\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("isoinfo does not say %q\n%s", want, out)
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if r := build("[customizations.iso]\nvolume_id = \"My OS\"\n"); r.code != 9 || !strings.Contains(r.stderr, "volume id \"My OS\"") || !strings.Contains(r.stderr, "hint:") {
+		t.Errorf("%d\n%s", r.code, r.stderr)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("a failure leaves a file")
+	}
+}
