@@ -85,9 +85,10 @@ bench: build samples tools
 
 # The tests of file systems with a thousand random trees, a million files and other
 # sizes that take hours, and a thousand random layouts; as root also those that mount.
-soak: build tools
+soak: build sample tools
 	PATH="$(CACHE)/tools/bin:$$PATH:/usr/sbin:/sbin" IMGBUILD_SOAK=1 $(GO) test -timeout 12h ./filesystem/... $$([ "$$(id -u)" != 0 ] || echo ./test/mount)
 	PATH="$(CACHE)/tools/bin:$$PATH:/usr/sbin:/sbin" IMGBUILD_SOAK=1 $(GO) test -timeout 12h -run TestRandomLayouts ./test/e2e
+	PATH="$(CACHE)/tools/bin:$$PATH:/usr/sbin:/sbin" IMGBUILD_POWER_CUTS=20 $(GO) test -timeout 12h -run TestInstallPowerCut ./test/qemu
 
 # Every fuzz target for FUZZTIME each, and FUZZPARSERS for those that read what
 # strangers write.
