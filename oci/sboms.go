@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"imgbuild/fault"
@@ -26,10 +27,14 @@ const (
 	maxSBOMBytes = 128 << 20 // of all together
 )
 
-// mediaInToto is a statement about an image, of which some are SBOMs.
+// Statements about an image, of which some are SBOMs: plain as BuildKit attaches
+// them, and signed as "cosign attest" does, in a bundle or in an envelope.
 const (
 	mediaInToto        = "application/vnd.in-toto+json"
 	annotationInToto   = "in-toto.io/predicate-type"
+	mediaBundle        = "application/vnd.dev.sigstore.bundle" // and a version
+	mediaDSSE          = "application/vnd.dsse.envelope.v1+json"
+	annotationDSSE     = "predicateType"
 	predicateSPDX      = "https://spdx.dev/Document"
 	predicateCycloneDX = "https://cyclonedx.org/bom"
 )
@@ -56,18 +61,41 @@ func (s *SBOM) Extension() string {
 			return t[1]
 		}
 	}
+	switch {
+	case strings.HasPrefix(s.MediaType, mediaBundle):
+		return ".sigstore.json"
+	case s.MediaType == mediaDSSE:
+		return ".dsse.json"
+	}
 	return ".intoto.json"
 }
 
+// isPredicate tells whether a statement is an SBOM by the type of its predicate.
+func isPredicate(p string) bool {
+	for _, known := range []string{predicateSPDX, predicateCycloneDX} {
+		if p == known || strings.HasPrefix(p, known+"/") {
+			return true
+		}
+	}
+	return false
+}
+
 // isSBOM tells whether a layer of an artifact is an SBOM.
-func isSBOM(d descriptor) bool {
+func isSBOM(d descriptor, artifact map[string]string) bool {
 	for _, t := range sbomTypes() {
 		if t[0] == d.MediaType {
 			return true
 		}
 	}
-	p := d.Annotations[annotationInToto]
-	return d.MediaType == mediaInToto && (p == predicateSPDX || strings.HasPrefix(p, predicateSPDX+"/") || p == predicateCycloneDX || strings.HasPrefix(p, predicateCycloneDX+"/"))
+	switch {
+	case d.MediaType == mediaInToto:
+		return isPredicate(d.Annotations[annotationInToto])
+	case d.MediaType == mediaDSSE:
+		return isPredicate(d.Annotations[annotationDSSE])
+	case strings.HasPrefix(d.MediaType, mediaBundle):
+		return isPredicate(artifact[annotationSubject])
+	}
+	return false
 }
 
 // mayBeSBOM tells whether an artifact that refers to an image may be one, by what
@@ -77,7 +105,11 @@ func mayBeSBOM(d descriptor) bool {
 	if kind == "" || kind == mediaEmpty || kind == mediaInToto {
 		return true
 	}
-	return isSBOM(descriptor{MediaType: kind})
+	if strings.HasPrefix(kind, mediaBundle) {
+		p := d.Annotations[annotationSubject]
+		return p == "" || isPredicate(p)
+	}
+	return isSBOM(descriptor{MediaType: kind}, nil)
 }
 
 // attachedSource is a source that may have artifacts that refer to what it has.
@@ -141,7 +173,7 @@ func sbomLayers(ctx context.Context, src source, a descriptor, of string, cache 
 		return nil, nil
 	}
 	for _, l := range doc.Layers {
-		if isSBOM(l) {
+		if isSBOM(l, doc.Annotations) {
 			layers = append(layers, l)
 		}
 	}
@@ -162,27 +194,29 @@ func (m *mirrored) attachedTo(ctx context.Context, digest string) ([]descriptor,
 			list = append(list, d)
 		}
 	}
-	raw, mediaType, err := m.tagged(ctx, at, sbomTag(digest))
-	if err != nil {
-		return nil, nil, nil, err
+	here := &given{source: src, raw: map[string][]byte{}}
+	for _, tag := range sbomTags(digest) {
+		raw, mediaType, err := m.tagged(ctx, at, tag)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		if raw != nil {
+			d := descriptor{MediaType: mediaType, Digest: sum(raw), Size: int64(len(raw))}
+			list, here.raw[d.Digest] = append(list, d), raw
+		}
 	}
-	if raw != nil {
-		d := descriptor{MediaType: mediaType, Digest: sum(raw), Size: int64(len(raw))}
-		return append(list, d), &given{src, d.Digest, raw}, m.cache, nil
-	}
-	return list, src, m.cache, nil
+	return list, here, m.cache, nil
 }
 
-// given is a source of which one document is at hand.
+// given is a source of which some documents are at hand, by their digests.
 type given struct {
 	source
-	digest string
-	raw    []byte
+	raw map[string][]byte
 }
 
 func (g *given) document(ctx context.Context, d descriptor, limit int64) ([]byte, error) {
-	if d.Digest == g.digest {
-		return g.raw, nil
+	if raw, ok := g.raw[d.Digest]; ok {
+		return raw, nil
 	}
 	return g.source.document(ctx, d, limit)
 }
@@ -202,7 +236,7 @@ func (s *layoutSource) attachedTo(ctx context.Context, digest string) ([]descrip
 	for _, d := range doc.Manifests {
 		switch tag := d.Annotations[annotationRefName]; {
 		case d.Digest == digest || d.MediaType == mediaDockerManifest:
-		case tag == sbomTag(digest):
+		case slices.Contains(sbomTags(digest), tag):
 			list = append(list, d)
 		case tag == referrersTag(digest):
 			raw, err := readDocument(ctx, s, d, maxManifest, nil)
@@ -240,9 +274,11 @@ func (s *layoutSource) attachedTo(ctx context.Context, digest string) ([]descrip
 // architectures, and what is attached.
 const maxUntagged = 512
 
-// sbomTag returns the tag under which "cosign attach sbom" puts the SBOM of a
-// manifest.
-func sbomTag(digest string) string { return referrersTag(digest) + ".sbom" }
+// sbomTags returns the tags under which "cosign attach sbom" puts the SBOM of a
+// manifest, and "cosign attest" what is said of it.
+func sbomTags(digest string) []string {
+	return []string{referrersTag(digest) + ".sbom", referrersTag(digest) + ".att"}
+}
 
 // Short returns the beginning of a digest, for the names of files.
 func (s *SBOM) Short() string {

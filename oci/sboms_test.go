@@ -2,6 +2,7 @@ package oci
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -63,8 +64,9 @@ func TestSBOMs(t *testing.T) {
 		b.attach(t, other, "application/spdx+json", "application/spdx+json", "of another image", nil),
 	}
 	cosign := b.attach(t, image, "", "text/spdx+json", "five", nil)
-	want := []string{".cdx.json: two", ".intoto.json: four", ".spdx.json: five", ".spdx.json: one", ".syft.json: three"}
-	tags := map[string]descriptor{"1": index, sbomTag(image.Digest): cosign}
+	attest := b.attach(t, image, "", mediaDSSE, "six", map[string]string{annotationDSSE: "https://cyclonedx.org/bom"})
+	want := []string{".cdx.json: two", ".dsse.json: six", ".intoto.json: four", ".spdx.json: five", ".spdx.json: one", ".syft.json: three"}
+	tags := map[string]descriptor{"1": index, sbomTags(image.Digest)[0]: cosign, sbomTags(image.Digest)[1]: attest}
 
 	api := newServer(t)
 	api.withReferrers()
@@ -84,7 +86,7 @@ func TestSBOMs(t *testing.T) {
 		t.Errorf("by tags: %q, %v", got, err)
 	}
 
-	layout := b.layout(t, append([]descriptor{tagged(index, "1"), tagged(cosign, sbomTag(image.Digest))}, artifacts...)...)
+	layout := b.layout(t, append([]descriptor{tagged(index, "1"), tagged(cosign, sbomTags(image.Digest)[0]), tagged(attest, sbomTags(image.Digest)[1])}, artifacts...)...)
 	if got, err := sbomsOf(t, "oci:"+layout+":1", Options{}); err != nil || !slices.Equal(got, want) {
 		t.Errorf("in a layout: %q, %v", got, err)
 	}
@@ -121,4 +123,26 @@ func TestHostileSBOMs(t *testing.T) {
 	s.push(t, b, map[string]descriptor{"1": image, referrersTag(image.Digest): b.index(t, many...)})
 	_, err = sbomsOf(t, s.host+"/org/os:1", Options{})
 	wantFault(t, err, fault.BadImage, "SBOMs are attached")
+}
+
+// What cosign 3 attaches says in the manifest what is in its bundle.
+func TestBundledSBOM(t *testing.T) {
+	b := blobs{}
+	image := b.image(t, "amd64", simplePart(t, "x"))
+	const kind = mediaBundle + ".v0.3+json"
+	var list []descriptor
+	for text, predicate := range map[string]string{"sbom": "https://spdx.dev/Document", "other": "https://slsa.dev/provenance/v1"} {
+		d := b.attach(t, image, kind, kind, text, nil)
+		var manifest map[string]any
+		if err := json.Unmarshal(b[d.Digest], &manifest); err != nil {
+			t.Fatal(err)
+		}
+		manifest["annotations"] = map[string]string{annotationSubject: predicate}
+		list = append(list, b.json(t, mediaManifest, manifest))
+	}
+	s := newServer(t)
+	s.push(t, b, map[string]descriptor{"1": image, referrersTag(image.Digest): b.index(t, list...)})
+	if got, err := sbomsOf(t, s.host+"/org/os:1", Options{}); err != nil || !slices.Equal(got, []string{".sigstore.json: sbom"}) {
+		t.Errorf("%q, %v", got, err)
+	}
 }
