@@ -57,7 +57,7 @@ func deploy(ctx context.Context, s *source, sys *system, o *Options, id identity
 		return nil, err
 	}
 	d.origin = target.origin
-	if target.warning != "" {
+	if target.warning != "" && !o.onlyLive() {
 		p.Warn(target.warning)
 	}
 	var dated bool

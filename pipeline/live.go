@@ -39,6 +39,11 @@ func distinct(types []Type) error {
 	return nil
 }
 
+// onlyLive tells whether nothing of what is made has a deployment.
+func (o *Options) onlyLive() bool {
+	return len(o.Types) > 0 && !slices.ContainsFunc(o.Types, func(t Type) bool { return !t.live() })
+}
+
 // validateLive refuses what has no meaning for a live system, where nothing else
 // is made that it would have one for.
 func (o *Options) validateLive() error {
@@ -80,7 +85,7 @@ func needlessForLive(o *Options) (names []string) {
 func (b *build) newLiveMedium(ctx context.Context, asked *frozen, p Progress) (*isoTree, error) {
 	o := &asked.options
 	kernel := &b.sys.facts.Kernel
-	if names := needlessForLive(o); len(names) > 0 && len(o.Types) == 1 {
+	if names := needlessForLive(o); len(names) > 0 && o.onlyLive() {
 		p.Warn(strings.Join(names, ", ") + ": about installed systems, and without effect on a live one")
 	}
 	if err := b.checkInitramfs(ctx, "dmsquash-live"); err != nil {

@@ -48,6 +48,7 @@ type Options struct {
 	Memory   int            // MiB, default 1536
 	Timeout  time.Duration  // default: 5 minutes
 	LogPath  string         // of the serial console; default: kept only while booting
+	Netboot  string         // URL of a script that iPXE in the network card starts by a BIOS, before the boot medium
 	KVM      bool           // use it; the emulation is slower but the same everywhere
 	Expect   *regexp.Regexp // wait for a line that matches, in place of the marker
 
@@ -148,8 +149,13 @@ func arguments(ctx context.Context, dir, image string, o Options) ([]string, err
 	if o.talk != nil {
 		serial, network = o.talk.serial(), o.talk.network()
 	}
+	card, index := "virtio-net-pci,netdev=net,romfile=", 1
+	if o.Netboot != "" {
+		network += ",bootfile=" + escape(o.Netboot)
+		card, index = "virtio-net-pci,netdev=net,bootindex=1", 2
+	}
 	args = append(args, "-chardev", serial, "-serial", "chardev:serial",
-		"-device", "virtio-rng-pci", "-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile=")
+		"-device", "virtio-rng-pci", "-netdev", network, "-device", card)
 	firmware, err := o.Firmware.arguments(o.Arch, dir)
 	if err != nil {
 		return nil, err
@@ -165,7 +171,7 @@ func arguments(ctx context.Context, dir, image string, o Options) ([]string, err
 		}
 		drive = "if=none,id=boot,format=qcow2,cache=unsafe,file=" + escape(overlay)
 	}
-	options := ",bootindex=1"
+	options := fmt.Sprintf(",bootindex=%d", index)
 	if o.Sector != 0 {
 		options += fmt.Sprintf(",logical_block_size=%d,physical_block_size=%[1]d", o.Sector)
 	}
