@@ -318,14 +318,29 @@ func TestReadRefuses(t *testing.T) {
 // reach beyond it.
 func FuzzOpen(f *testing.F) {
 	good := hostile(f)
-	good = good[:len(good)-tailGap] // small seeds are tried more often
-	f.Add(good[16*2048:], uint32(0), byte(0))
-	f.Add(good[16*2048:], uint32(2048*8+33), byte(255))
-	f.Fuzz(func(t *testing.T, b []byte, at uint32, v byte) {
-		b = append(make([]byte, 16*2048), b...)
-		if int(at) < len(b) {
-			b[at] ^= v
+	im, err := Open(bytes.NewReader(good), int64(len(good)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	dir, err := im.Lookup("dir")
+	if err != nil {
+		f.Fatal(err)
+	}
+	good = good[:im.Catalog*BlockSize+4*BlockSize]
+	edit := func(off int64, v byte) []byte { return []byte{byte(off >> 16), byte(off >> 8), byte(off), v} }
+	f.Add([]byte{}, uint8(0))
+	f.Add(edit(dir.Extents[0].Off, 20), uint8(0))
+	f.Add(append(edit(dir.Extents[0].Off+recIDLength, 250), edit(im.Catalog*BlockSize+28, 3)...), uint8(1))
+	f.Add(edit(systemArea*BlockSize+volRoot+recSize+2, 1), uint8(9))
+	// An input is edits of a sound ISO, three bytes where and one what, and how many
+	// blocks are missing at its end: small, so that the fuzzer gets through many.
+	f.Fuzz(func(t *testing.T, edits []byte, cut uint8) {
+		b := bytes.Clone(good)
+		for ; len(edits) >= 4; edits = edits[4:] {
+			off := int(edits[0])<<16 | int(edits[1])<<8 | int(edits[2])
+			b[off%len(b)] = edits[3]
 		}
+		b = b[:max(0, len(b)-int(cut)*BlockSize)]
 		im, err := Open(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			return
