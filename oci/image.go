@@ -58,8 +58,9 @@ type Image struct {
 	// policy asks for.
 	Signed []string
 
-	src   source
-	state unpackState
+	src      source
+	attested []descriptor // attestations of images in the indexes that led to it
+	state    unpackState
 }
 
 // Open resolves the reference, picks the image of the architecture where there

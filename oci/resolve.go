@@ -64,7 +64,8 @@ func resolve(ctx context.Context, src source, ref Reference, opt Options) (*Imag
 		return nil, fmt.Errorf("image %s: %w", ref, err)
 	}
 	digest := sum(raw)
-	var chain []string // digests of the manifest and of the indexes before it
+	var chain []string        // digests of the manifest and of the indexes before it
+	var attested []descriptor // attestations in the indexes
 	for depth := 0; ; depth++ {
 		doc, err := parseDocument(raw, mediaType)
 		if err != nil {
@@ -78,13 +79,14 @@ func resolve(ctx context.Context, src source, ref Reference, opt Options) (*Imag
 			}
 			img, err := resolveManifest(ctx, src, ref, opt, raw, doc, mediaType)
 			if err == nil {
-				img.Signed, img.Chain = signed, chain
+				img.Signed, img.Chain, img.attested = signed, chain, attested
 			}
 			return img, err
 		}
 		if depth == maxIndexDepth {
 			return nil, badImage(fmt.Errorf("image %s: indexes nest more than %d deep", ref, maxIndexDepth))
 		}
+		attested = append(attested, attestations(doc.Manifests)...)
 		d, err := choose(doc.Manifests, opt.Arch)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", ref, err)

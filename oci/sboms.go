@@ -112,6 +112,19 @@ func mayBeSBOM(d descriptor) bool {
 	return isSBOM(descriptor{MediaType: kind}, nil)
 }
 
+// annotationOf is the digest of the image that an attestation of BuildKit is about.
+const annotationOf = "vnd.docker.reference.digest"
+
+// attestations returns what BuildKit adds to an index beside images.
+func attestations(list []descriptor) (found []descriptor) {
+	for _, d := range list {
+		if d.Annotations[annotationAttestation] == "attestation-manifest" {
+			found = append(found, d)
+		}
+	}
+	return found
+}
+
 // attachedSource is a source that may have artifacts that refer to what it has.
 type attachedSource interface {
 	// attached returns the manifests of the artifacts that refer to a manifest or
@@ -121,41 +134,62 @@ type attachedSource interface {
 
 // SBOMs returns the software bills of materials that are attached to the image, or to
 // the indexes that led to it: by the API or the tag of the distribution
-// specification 1.1, and under the tag of cosign. Each is there once.
+// specification 1.1, under the tags of cosign, and as BuildKit has them in the index.
+// Each is there once.
 func (i *Image) SBOMs(ctx context.Context) ([]SBOM, error) {
+	var got sboms
+	for _, a := range i.attested {
+		if a.Annotations[annotationOf] != i.ManifestDigest {
+			continue
+		}
+		if err := got.add(ctx, i.src, a, i.ManifestDigest, nil); err != nil {
+			return nil, fmt.Errorf("attestation %s: %w", a.Digest, err)
+		}
+	}
 	s, ok := i.src.(attachedSource)
 	if !ok {
-		return nil, nil
+		return got.list, nil
 	}
-	var list []SBOM
-	seen, total := map[string]bool{}, int64(0)
 	for _, digest := range i.Chain {
 		artifacts, src, cache, err := s.attachedTo(ctx, digest)
 		if err != nil {
 			return nil, fmt.Errorf("what refers to %s: %w", digest, err)
 		}
 		for _, a := range artifacts {
-			layers, err := sbomLayers(ctx, src, a, digest, cache)
-			if err != nil {
+			if err := got.add(ctx, src, a, digest, cache); err != nil {
 				return nil, fmt.Errorf("artifact %s: %w", a.Digest, err)
-			}
-			for _, l := range layers {
-				if seen[l.Digest] {
-					continue
-				}
-				seen[l.Digest] = true
-				if total += l.Size; len(list) == maxSBOMs || total > maxSBOMBytes {
-					return nil, fault.New(fault.BadImage, fmt.Errorf("more than %d SBOMs are attached, or they have more than %d bytes", maxSBOMs, maxSBOMBytes), "")
-				}
-				raw, err := readDocument(ctx, src, l, maxSBOM, cache)
-				if err != nil {
-					return nil, fmt.Errorf("sbom: %w", err)
-				}
-				list = append(list, SBOM{Digest: l.Digest, MediaType: l.MediaType, Of: digest, Content: raw})
 			}
 		}
 	}
-	return list, nil
+	return got.list, nil
+}
+
+// sboms are the SBOMs of an image, within their bounds.
+type sboms struct {
+	list  []SBOM
+	total int64 // in bytes
+}
+
+// add adds those of an artifact that is attached to a manifest or index.
+func (s *sboms) add(ctx context.Context, src source, a descriptor, of string, cache *Cache) error {
+	layers, err := sbomLayers(ctx, src, a, of, cache)
+	if err != nil {
+		return err
+	}
+	for _, l := range layers {
+		if slices.ContainsFunc(s.list, func(o SBOM) bool { return o.Digest == l.Digest }) {
+			continue
+		}
+		if s.total += l.Size; len(s.list) == maxSBOMs || s.total > maxSBOMBytes {
+			return fault.New(fault.BadImage, fmt.Errorf("more than %d SBOMs are attached, or they have more than %d bytes", maxSBOMs, maxSBOMBytes), "")
+		}
+		raw, err := readDocument(ctx, src, l, maxSBOM, cache)
+		if err != nil {
+			return fmt.Errorf("sbom: %w", err)
+		}
+		s.list = append(s.list, SBOM{Digest: l.Digest, MediaType: l.MediaType, Of: of, Content: raw})
+	}
+	return nil
 }
 
 // sbomLayers returns the SBOMs among the layers of an artifact.

@@ -146,3 +146,32 @@ func TestBundledSBOM(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// What BuildKit attaches is in the index, beside the image that it is about.
+func TestAttestedSBOM(t *testing.T) {
+	b := blobs{}
+	image, other := b.image(t, "amd64", simplePart(t, "x")), b.image(t, "arm64", simplePart(t, "y"))
+	list := []descriptor{image, other}
+	for text, of := range map[string]string{"one": image.Digest, "two": other.Digest} {
+		d := b.attach(t, image, "", mediaInToto, text, map[string]string{annotationInToto: "https://spdx.dev/Document"})
+		var manifest map[string]any
+		if err := json.Unmarshal(b[d.Digest], &manifest); err != nil {
+			t.Fatal(err)
+		}
+		delete(manifest, "subject")
+		d = b.json(t, mediaManifest, manifest)
+		d.Platform = &platform{OS: "unknown", Architecture: "unknown"}
+		d.Annotations = map[string]string{annotationAttestation: "attestation-manifest", annotationOf: of}
+		list = append(list, d)
+	}
+	index := b.index(t, list...)
+	s := newServer(t)
+	s.push(t, b, map[string]descriptor{"1": index})
+	want := []string{".intoto.json: one"}
+	if got, err := sbomsOf(t, s.host+"/org/os:1", Options{}); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := sbomsOf(t, "oci:"+b.layout(t, tagged(index, "1")), Options{}); err != nil || !slices.Equal(got, want) {
+		t.Errorf("in a layout: %q, %v", got, err)
+	}
+}
