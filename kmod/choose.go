@@ -29,12 +29,6 @@ type File struct {
 	Inode *tree.Inode
 }
 
-// Options say what a choice is for.
-type Options struct {
-	// Network takes the drivers of wired network cards as well.
-	Network bool
-}
-
 // storage lists what gets a system at its disks, its media and its keyboard:
 // modules of these directories below kernel/, or of these paths, with path.Match's
 // patterns. A kernel has of them what it has.
@@ -80,29 +74,17 @@ func foreign() []string {
 	}
 }
 
-// network lists what gets a system at a wired network.
-func network() []string {
-	return []string{
-		"drivers/net/ethernet/**", "drivers/net/virtio_net", "drivers/net/vmxnet3/*", "drivers/net/hyperv/*",
-		"drivers/net/xen-netfront", "drivers/net/phy/*", "drivers/net/usb/*", "drivers/net/mdio/*", "net/packet/*",
-		"drivers/net/net_failover", "net/core/failover",
-	}
-}
-
 // always lists modules that no device asks for.
 func always() []string {
 	return []string{"isofs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8", "efivarfs", "virtio_pci", "virtio_mmio",
 		"hid_generic", "usbhid", "atkbd", "i8042", "sd_mod", "sr_mod", "hv_vmbus", "hv_storvsc", "xen_blkfront", "loop"}
 }
 
-// Choose reads the modules of k that match the options, with all that they
+// Choose reads the modules of k that get a system at its disks, with all that they
 // depend on, and finds their firmware below firmware, the directory
 // usr/lib/firmware of the image, which may be nil.
-func (k *Kernel) Choose(ctx context.Context, firmware *tree.Inode, o Options) (*Choice, error) {
-	wanted := storage()
-	if o.Network {
-		wanted = append(wanted, network()...)
-	}
+func (k *Kernel) Choose(ctx context.Context, firmware *tree.Inode) (*Choice, error) {
+	wanted, unwanted := storage(), foreign()
 	todo := map[string]bool{}
 	for name, f := range k.files {
 		plain := f.path[:strings.LastIndex(f.path, ".ko")]
@@ -110,7 +92,7 @@ func (k *Kernel) Choose(ctx context.Context, firmware *tree.Inode, o Options) (*
 		if !ok {
 			continue
 		}
-		if matchAny(within, wanted) && !matchAny(within, foreign()) {
+		if matchAny(within, wanted) && !matchAny(within, unwanted) {
 			todo[name] = true
 		}
 	}

@@ -43,7 +43,7 @@ func TestSample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := k.Choose(context.Background(), nil, Options{})
+	c, err := k.Choose(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestBad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := k.Choose(context.Background(), nil, Options{}); err == nil || !strings.Contains(err.Error(), "kernel/drivers/ata/ahci.ko") {
+		if _, err := k.Choose(context.Background(), nil); err == nil || !strings.Contains(err.Error(), "kernel/drivers/ata/ahci.ko") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestBad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := k.Choose(context.Background(), nil, Options{})
+	c, err := k.Choose(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ const maxProgram = 256 << 20
 
 // initrd returns the initramfs of the installer: the program, the kernel modules
 // that get it at disks and media, and a shell of the image with its libraries.
-func (sys *system) initrd(ctx context.Context, program, description []byte, network bool, p Progress) ([]byte, error) {
+func (sys *system) initrd(ctx context.Context, program, description []byte, p Progress) ([]byte, error) {
 	p.Stage("compose the installer's initramfs", 0)
 	kernel := &sys.facts.Kernel
 	dir, err := tree.Resolve(sys.merged, kernel.Dir)
@@ -52,7 +52,7 @@ func (sys *system) initrd(ctx context.Context, program, description []byte, netw
 	if err != nil {
 		firmware = nil
 	}
-	choice, err := modules.Choose(ctx, firmware, kmod.Options{Network: network})
+	choice, err := modules.Choose(ctx, firmware)
 	if err != nil {
 		return nil, fault.Default(fault.BadImage, err)
 	}

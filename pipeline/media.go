@@ -159,7 +159,7 @@ func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress)
 	if err != nil {
 		return nil, nil, fault.New(fault.Config, err, "")
 	}
-	initrd, err := b.sys.initrd(ctx, program, text, false, p)
+	initrd, err := b.sys.initrd(ctx, program, text, p)
 	if err != nil {
 		return nil, nil, badImage(err, o)
 	}
