@@ -294,3 +294,14 @@ func TestOptions(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// A kickstart says where, whether what is there may go, and what comes then.
+func TestOrdersOfKickstart(t *testing.T) {
+	o, err := NewOrders(nil, &settings.Settings{Kickstart: "ignoredisk --only-use=sdb\nclearpart --all\nautopart --type=btrfs\nreboot --eject\n"}, &medium.Description{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Target != "/dev/sdb" || !o.Wipe || !o.Unattended || o.End != kickstart.EndReboot || o.RootFS != "btrfs" {
+		t.Errorf("%+v", o)
+	}
+}

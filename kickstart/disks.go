@@ -81,6 +81,9 @@ func (t *translation) target() {
 			t.p.add(Problem{Line: t.disks.line, Kind: Value, Message: t.s.Target + " is to be ignored"})
 		}
 	}()
+	if t.zero != nil && !t.s.Wipe {
+		t.refuse(t.zero, "", "clearpart --all", "a disk that holds anything, whatever it is, is erased with clearpart --all only")
+	}
 	if t.clear == nil || len(t.clear.list("--drives")) == 0 {
 		return
 	}

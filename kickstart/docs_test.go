@@ -46,8 +46,8 @@ reboot --eject
 - It takes the disk of ` + "`ignoredisk --only-use`, `part --ondisk`, `bootloader --boot-drive`" + `, or
   of ` + "`clearpart --drives`" + ` where that names one; names are those below /dev. They have to
   agree. ` + "`ignoredisk --drives`" + ` excludes disks.
-- A disk that holds data is erased **only with ` + "`clearpart --all`" + `**. ` + "`zerombr`" + ` adds nothing: a
-  disk on which nothing is recognised counts as empty.
+- A disk that holds data is erased **only with ` + "`clearpart --all`" + `**. What is on it need not be
+  anything known; ` + "`zerombr`" + ` adds nothing to that, and is refused without it.
 - ` + "`autopart`" + ` is the layout that the image or imgbuild has, without /home and swap space;
   ` + "`--type=btrfs` and `--fstype`" + ` choose the root file system. The default of Anaconda, LVM, is
   not written: ` + "`--type=lvm`" + ` is refused. With ` + "`part`" + `, what the firmware boots by is added where
@@ -56,6 +56,7 @@ reboot --eject
 - ` + "`keyboard --xlayouts`" + ` takes one layout without a variant; it names the keymap as well.
 - ` + "`selinux`" + ` becomes an argument of the kernel, which goes before the image's configuration.
 - ` + "`bootloader --location`" + ` is mbr: boot loaders go where the firmware looks for them.
+- ` + "`--eject`" + ` adds nothing: a disc is ejected once its system is installed.
 - A file on the medium can be read by everybody who has it: give passwords as hashes.
 
 ## Scripts

@@ -163,6 +163,8 @@ func TestProblems(t *testing.T) {
 		{"reboot\npoweroff\n", fault.Config, []string{"line 2: poweroff: is in line 1 already"}},
 		{"clearpart --all --drives=sda\nignoredisk --only-use=sdb\n", fault.Config, []string{
 			"line 1: clearpart --drives: does not name /dev/sdb, which line 2 installs to"}},
+		{"zerombr\nautopart\n", fault.Unsupported, []string{
+			"line 1: zerombr: not applied: a disk that holds anything, whatever it is, is erased with clearpart --all only (clearpart --all)"}},
 		{"ignoredisk --only-use=LABEL=x\n", fault.Unsupported, []string{
 			`line 1: ignoredisk --only-use: not applied: "LABEL=x" names a file system, not a disk (sda, or disk/by-id/NAME)`}},
 	} {

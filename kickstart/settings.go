@@ -43,7 +43,8 @@ type Settings struct {
 	// Unattended says that nothing is to be asked: the kickstart has part or
 	// autopart, which is what an installer has to be told.
 	Unattended bool
-	// End is what comes last, and Eject whether the medium is ejected then.
+	// End is what comes last, and Eject whether the medium is to be ejected then:
+	// imgbuild's installer does that to discs in any case.
 	End   End
 	Eject bool
 }
@@ -56,6 +57,7 @@ type translation struct {
 	disks diskNames
 	parts []Command
 	clear *Command
+	zero  *Command
 }
 
 // settings translates what is read; what cannot be is added to the report.
@@ -83,7 +85,7 @@ func translations() map[string]func(*translation, *Command) {
 		"reboot": (*translation).end, "poweroff": (*translation).end, "shutdown": (*translation).end, "halt": (*translation).end,
 		"ignoredisk": (*translation).ignoredisk, "clearpart": (*translation).clearpart, "autopart": (*translation).autopart,
 		"part": part, "partition": part,
-		"zerombr": nil, // a disk on which nothing is recognised counts as empty
+		"zerombr": func(t *translation, c *Command) { t.zero = c },
 	}
 }
 

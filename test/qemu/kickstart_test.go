@@ -29,7 +29,7 @@ echo made >/boot/from-post
 %post --nochroot
 test -e /mnt/sysroot/etc/from-post && echo seen from outside
 %end
-poweroff
+poweroff --eject
 `
 
 // fileOn returns a file of an ext4 in a partition of a disk.
