@@ -334,7 +334,7 @@ func (b *build) liveMenu(config *bootc.ISOConfig, volumeID string, o *Options) (
 		m.Entries = append(m.Entries, grub.MediumEntry{Title: printableTitle(e.Name), Kernel: linux[0], Args: linux[1:], Initrd: initrd})
 	}
 	if len(m.Entries) > 0 {
-		return m, nil
+		return m, checkLabels(&m)
 	}
 	serial := "console=ttyS0,115200"
 	if o.Arch == "arm64" {
@@ -352,5 +352,18 @@ func (b *build) liveMenu(config *bootc.ISOConfig, volumeID string, o *Options) (
 	if m.Default >= len(m.Entries) {
 		return m, fault.New(fault.BadImage, fmt.Errorf("iso.yaml: grub2.default: there is no entry %d", m.Default), "")
 	}
-	return m, nil
+	return m, checkLabels(&m)
+}
+
+// checkLabels returns an error where an entry looks for another medium.
+func checkLabels(m *grub.MediumMenu) error {
+	for _, e := range m.Entries {
+		for _, a := range e.Args {
+			if label, ok := strings.CutPrefix(a, "root=live:CDLABEL="); ok && label != m.VolumeID {
+				return fault.New(fault.Config, fmt.Errorf("boot menu entry %q: it looks for a medium called %s, and this one is called %s", e.Title, label, m.VolumeID),
+					"the label in iso.yaml or customizations.iso.volume_id, and that in kernel_args of iso.yaml, must be the same")
+			}
+		}
+	}
+	return nil
 }

@@ -135,6 +135,7 @@ func TestLiveRefused(t *testing.T) {
 		}
 		return name
 	}
+	other := liveSample(t, isoYAML("label: A\nkernel_args: [\"root=live:CDLABEL=B\", rd.live.image]\n")...)
 	broken := liveSample(t, isoYAML("labels: x\n")...)
 	plain := sample(t)
 	for _, c := range []struct {
@@ -145,6 +146,7 @@ func TestLiveRefused(t *testing.T) {
 	}{
 		{plain, nil, 5, []string{"dmsquash-live", "hint: ", "dracut --force --add"}},
 		{broken, nil, 5, []string{"iso.yaml: line 1: field labels not found"}},
+		{other, nil, 9, []string{"it looks for a medium called B, and this one is called A"}},
 		{plain, []string{"--size", "20GiB"}, 2, []string{"a live system has no disk"}},
 		{plain, []string{"--type", "iso"}, 2, []string{"both are bootiso/install.iso"}},
 		{plain, []string{"--iso-unattended"}, 2, []string{"--iso-unattended: is about type iso"}},
