@@ -90,7 +90,8 @@ const (
 	DependencyIndex    = "index"    // that the manifest was chosen from
 	DependencyConfig   = "config"   // of the image
 	DependencyLayer    = "layer"
-	DependencyFile     = "file" // that a flag names; its path is in the annotation "path"
+	DependencyPayload  = "payload" // manifest of another image that is on a medium
+	DependencyFile     = "file"    // that a flag names; its path is in the annotation "path"
 )
 
 // SHA256 returns the digest set of a SHA-256.

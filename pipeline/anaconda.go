@@ -111,7 +111,7 @@ func prepareAnaconda(ctx context.Context, o *Options, write bool, p Progress) (_
 		return nil, badImage(err, o)
 	}
 	po := *o
-	po.Image, po.Pin, po.CalledAs = o.Media.Payload, "", nil
+	po.Image, po.Pin, po.PinRoot, po.CalledAs = o.Media.Payload, o.PinPayload, "", nil
 	if a.payload, err = pull(ctx, &po, p); err != nil {
 		return nil, fmt.Errorf("payload: %w", err)
 	}

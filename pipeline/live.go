@@ -147,7 +147,7 @@ func (b *build) addLivePayload(ctx context.Context, t *isoTree, o *Options, p Pr
 		return nil
 	}
 	po := *o
-	po.Image, po.Pin, po.CalledAs = o.Media.Payload, "", nil
+	po.Image, po.Pin, po.PinRoot, po.CalledAs = o.Media.Payload, o.PinPayload, "", nil
 	payload, err := pull(ctx, &po, p)
 	if err != nil {
 		return fmt.Errorf("payload: %w", err)

@@ -58,6 +58,7 @@ type Options struct {
 	// by now, a registry is asked for that.
 	// PinRoot is that of the index that leads to it, "" where there is none.
 	Pin, PinRoot string
+	PinPayload   string // the same of another image that is on a medium
 	Records      Records
 	Formats
 	Reach

@@ -123,7 +123,7 @@ func (b *build) statement(ctx context.Context, o *Options) (*attest.Statement, e
 	}
 	if b.payload != nil {
 		deps = append(deps, attest.Resource{
-			Name: "payload", URI: o.Media.Payload.ImageRef(), Digest: attest.OfDigest(b.payload.image.ManifestDigest), MediaType: b.payload.image.MediaType,
+			Name: attest.DependencyPayload, URI: o.Media.Payload.ImageRef(), Digest: attest.OfDigest(b.payload.image.ManifestDigest), MediaType: b.payload.image.MediaType,
 		})
 	}
 	deps = append(deps, o.Records.Inputs...)

@@ -248,6 +248,9 @@ func (r *Record) Rebuild(ctx context.Context, o Options, p Progress) error {
 	for _, d := range r.Statement.Dependencies(attest.DependencyIndex) {
 		o.PinRoot = "sha256:" + d.Digest["sha256"] // the last one is the outermost
 	}
+	for _, d := range r.Statement.Dependencies(attest.DependencyPayload) {
+		o.PinPayload = "sha256:" + d.Digest["sha256"]
+	}
 	// What is attached to the image can be other things by now.
 	o.Records.SBOMs = slices.DeleteFunc(o.Records.SBOMs, func(f sbom.Format) bool { return f == sbom.Attached })
 	if err := r.sameInputs(&o); err != nil {
