@@ -1,0 +1,60 @@
+package scripts
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"imgbuild/kickstart"
+)
+
+// What a system's links lead to is in the system, not in the installer.
+func TestWithin(t *testing.T) {
+	root := t.TempDir()
+	for name, target := range map[string]string{"home": "var/home", "abs": "/var/log", "up": "../../../../etc", "loop": "loop", "chain": "abs/x"} {
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"/home/a": "/var/home/a", "abs": "/var/log", "/up/passwd": "/etc/passwd", "chain": "/var/log/x", "/none/there": "/none/there", "/../x": "/x",
+	} {
+		if got, err := within(root, name); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", name, got, err, want)
+		}
+	}
+	if _, err := within(root, "/loop/x"); err == nil {
+		t.Error("a loop of links")
+	}
+}
+
+// A script of the installer runs without privileges, too; a failure that is not to
+// end the installation is noted.
+func TestRunPre(t *testing.T) {
+	dir := t.TempDir()
+	var out bytes.Buffer
+	list := []kickstart.Script{
+		{Stage: kickstart.Pre, Line: 3, Interpreter: "/bin/sh -e", Body: "echo one; false; echo two", Log: filepath.Join(dir, "a/log")},
+		{Stage: kickstart.Post, Line: 4, Interpreter: "/bin/sh", Body: "echo post"},
+		{Stage: kickstart.Pre, Line: 5, Interpreter: "/bin/sh", ErrorOnFail: true, Body: "echo three >&2; exit 9"},
+		{Stage: kickstart.Pre, Line: 6, Interpreter: "/bin/sh", Body: "echo four"},
+	}
+	err := RunPre(t.Context(), list, Options{Output: &out})
+	if err == nil || err.Error() != "%pre in line 5 of the kickstart: exit status 9" {
+		t.Error(err)
+	}
+	want := "running %pre of line 3\none\n%pre in line 3 of the kickstart: exit status 1\nrunning %pre of line 5\nthree\n"
+	if out.String() != want {
+		t.Errorf("said %q", out.String())
+	}
+	if log, err := os.ReadFile(filepath.Join(dir, "a/log")); err != nil || string(log) != "one\n" {
+		t.Errorf("log: %q, %v", log, err)
+	}
+	for _, d := range []string{"/run", "/tmp"} {
+		if left, _ := filepath.Glob(d + "/ks-script-*"); len(left) > 0 && strings.Contains(strings.Join(left, " "), "script-5") {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
