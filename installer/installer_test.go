@@ -305,3 +305,24 @@ func TestOrdersOfKickstart(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// A kernel command line may be anything; what follows from it never asks for more than
+// was said.
+func FuzzArguments(f *testing.F) {
+	for _, s := range []string{"quiet imgbuild.target=\"serial=A B\" imgbuild.wipe", "rd.live.check imgbuild.reboot=halt", "\"", "imgbuild.unattended=no imgbuild.rootfs=xfs"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, cmdline string) {
+		args := Arguments(cmdline)
+		o, err := NewOrders(args, &settings.Settings{}, described())
+		if err != nil {
+			return
+		}
+		if _, ok := args["wipe"]; o.Wipe && !ok {
+			t.Errorf("%q wipes", cmdline)
+		}
+		if _, ok := args["unattended"]; o.Unattended && !ok {
+			t.Errorf("%q is unattended", cmdline)
+		}
+	})
+}
