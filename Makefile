@@ -70,10 +70,10 @@ test:
 # with.
 # Then the writers of file systems against the programs of their owners, for so many
 # files: not slower, in 200 MiB up to 100,000 files, linear. That writes up to 20 GB.
-# Last mksquashfs, with the files of a directory.
+# Last mksquashfs, with the files of the directory BENCH_TREE.
 BENCH_IMAGE ?= $(CACHE)/sample
 BENCH_FILES ?= 10000,100000,1000000
-BENCH_TREE ?= /usr/lib
+BENCH_TREE ?= $(shell $(GO) env GOROOT)
 BENCH_LABELLED ?= $(CACHE)/sample-fedoralike
 bench: build samples tools
 	$(GO) run ./test/bench -image $(BENCH_IMAGE) -bin $(BIN) -max-cold 3 -max-rss 400 $(if $(BENCH_PEER),-peer $(BENCH_PEER))
