@@ -135,6 +135,7 @@ func TestInstallAttended(t *testing.T) {
 	d.answer(`p\) power off`, "p")
 	d.off()
 	t.Logf("installed %v after switching on", time.Since(begun).Round(time.Second))
+	hasBootEntry(t, d.Machine, "debian", `\EFI\debian\shimx64.efi`)
 	raw := filepath.Join(built(t, layout, "--type", "raw", "--target-imgref", installTarget, "--size", fmt.Sprintf("%d", diskSize)), "image/disk.raw")
 	if out, err := exec.Command("du", "-m", raw).Output(); err == nil {
 		t.Logf("wrote %s MiB in %v; 256 MiB by %s s", bytes.Fields(out)[0], wrote.Round(100*time.Millisecond), dd)
