@@ -289,7 +289,6 @@ func TestMksquashfs(t *testing.T) {
 	root.Remove("socket") // tar has none
 	root.Remove("early")
 	root.Remove("late")
-	root.Child("sizes").Remove("noise-393233") // of which mksquashfs 4.5 changes the last bytes
 	root.Child("attrs").Remove("value-65536")
 	root.Child("attrs").Remove("again-65536")
 	for _, n := range []int{0, 1, 127, 128, 129, 4000, 65536} {
@@ -321,15 +320,20 @@ func TestMksquashfs(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, tree := readImage(t, theirs)
+			mixedUp := false
 			for _, d := range compare(root.Child("top"), tree.Child("top")) {
-				t.Error("mksquashfs: ", d)
+				// mksquashfs 4.5 now and then mixes up the ends of files of an archive,
+				// as unsquashfs sees, too.
+				if mixedUp = strings.Contains(d, "content of"); !mixedUp {
+					t.Error("mksquashfs: ", d)
+				}
 			}
 			ours, want := withoutRoot(list(t, imageFile(t, b))), withoutRoot(list(t, reference))
 			if ours != want {
 				t.Errorf("lists differ:\n%s", firstDifference(ours, want))
 			}
 			t.Logf("%d bytes, mksquashfs %d", len(b), len(theirs))
-			if float64(len(b)) > c.more*float64(len(theirs)) {
+			if !mixedUp && float64(len(b)) > c.more*float64(len(theirs)) {
 				t.Errorf("%d bytes, and mksquashfs makes %d", len(b), len(theirs))
 			}
 		})
