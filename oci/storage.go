@@ -128,7 +128,7 @@ func (s *storageSource) root(context.Context) ([]byte, string, error) {
 			return nil, "", badImage(fmt.Errorf("the manifest does not match its digest: the content has %s", sum(raw)))
 		}
 	}
-	return raw, "", err
+	return raw, "", missing(err)
 }
 
 // data returns a document of the image, with the class of its error.
@@ -137,7 +137,7 @@ func (s *storageSource) data(key string, limit int64) ([]byte, error) {
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, fault.New(fault.NotFound, fmt.Errorf("local store: %w", err), unshareHint())
 	}
-	return raw, err
+	return raw, fault.Default(fault.BadImage, err)
 }
 
 func (s *storageSource) document(_ context.Context, d descriptor, limit int64) ([]byte, error) {
