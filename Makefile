@@ -94,7 +94,7 @@ soak: build sample tools
 # strangers write.
 FUZZTIME ?= 1m
 FUZZPARSERS ?= $(FUZZTIME)
-fuzz:
+fuzz: sample tools
 	GO=$(GO) test/fuzz $(FUZZTIME) $(FUZZPARSERS)
 
 lint:
