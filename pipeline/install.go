@@ -78,6 +78,8 @@ func Install(ctx context.Context, o InstallOptions, p Progress) (*InstallResult,
 	for _, w := range b.plan.Warnings {
 		p.Warn(w)
 	}
+	// Read before the disk is written: what it is read from may be on that disk.
+	loader := o.findLoader(l, b.plan.Image.OS)
 	plan, err := l.devicePlan(ctx)
 	if err != nil {
 		return nil, touched(badImage(err, &o.Options), held, o.Disk.Path)
@@ -93,7 +95,7 @@ func Install(ctx context.Context, o InstallOptions, p Progress) (*InstallResult,
 		p.Warn(err.Error() + "; the kernel of this machine still has the old one")
 	}
 	r := &InstallResult{Plan: b.plan}
-	if r.BootEntry, err = o.bootEntry(ctx, l, b.plan.Image.OS, p); err != nil {
+	if r.BootEntry, err = o.bootEntry(ctx, l, loader, p); err != nil {
 		// The removable path starts the disk as well.
 		p.Warn(fmt.Sprintf("no boot entry could be written (%v); choose the disk in the firmware's menu", err))
 	}
@@ -209,14 +211,26 @@ func (l *layout) zeros(content *disk.Image, i int) []blockdev.Range {
 	return append(list, notFree(content, at.Start, at.Size)...)
 }
 
+// findLoader returns what a boot entry would start, or nil where there is nothing.
+func (o *InstallOptions) findLoader(l *layout, title string) *efivars.Entry {
+	i := l.disks.layout.Find(layouts.RoleESP)
+	if i < 0 {
+		return nil
+	}
+	e, ok := efivars.FindLoader(l.parts[i].tree, o.Arch, title)
+	if !ok {
+		return nil
+	}
+	return &e
+}
+
 // bootEntry makes the firmware of this machine start the disk.
-func (o *InstallOptions) bootEntry(ctx context.Context, l *layout, title string, p Progress) (string, error) {
+func (o *InstallOptions) bootEntry(ctx context.Context, l *layout, e *efivars.Entry, p Progress) (string, error) {
 	i := l.disks.layout.Find(layouts.RoleESP)
 	if o.Generic || o.Disk.File || o.Disk.Transport == blockdev.Loop || o.Arch != o.HostArch || i < 0 || l.disks.layout.Table != layouts.GPT || !o.Firmware.Available() {
 		return "", nil
 	}
-	e, ok := efivars.FindLoader(l.parts[i].tree, o.Arch, title)
-	if !ok {
+	if e == nil {
 		p.Note("no boot entry: the firmware starts the disk by its removable path")
 		return "", nil
 	}
@@ -226,7 +240,7 @@ func (o *InstallOptions) bootEntry(ctx context.Context, l *layout, title string,
 	if err != nil {
 		return "", err
 	}
-	return o.Firmware.Install(e, func(id partition.GUID) bool { return others[id] == "" })
+	return o.Firmware.Install(*e, func(id partition.GUID) bool { return others[id] == "" })
 }
 
 // others returns the partitions of all other disks by their ID, with the disk they

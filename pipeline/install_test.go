@@ -119,7 +119,7 @@ func TestInstallOnMachine(t *testing.T) {
 	defer b.source.close()
 	again.Disk.File = false // from here on, a disk
 	again.Disk.Number = "8:0"
-	name, err := again.bootEntry(t.Context(), l, "title", p)
+	name, err := again.bootEntry(t.Context(), l, again.findLoader(l, "title"), p)
 	if err != nil || name != "Boot0001" {
 		t.Fatalf("%s, %v", name, err)
 	}
@@ -146,7 +146,7 @@ func TestInstallOnMachine(t *testing.T) {
 	} {
 		c := again
 		quiet(&c)
-		if name, err := c.bootEntry(t.Context(), l, "title", p); err != nil || name != "" {
+		if name, err := c.bootEntry(t.Context(), l, c.findLoader(l, "title"), p); err != nil || name != "" {
 			t.Errorf("%+v: %s, %v", c.Disk, name, err)
 		}
 	}
