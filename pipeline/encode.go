@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -110,6 +111,7 @@ func (e *emission) ofPieces(t Type, a *artefact) (deflate.Format, error) {
 	case t == OVA:
 		opt := f.OVA
 		opt.UUID, opt.Time = uuid, e.time
+		opt.DigestLast = slices.Contains(e.types, ContainerDisk)
 		return ova.NewWriter(size, a.file, opt)
 	}
 	return nil, nil

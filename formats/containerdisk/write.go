@@ -9,11 +9,8 @@ package containerdisk
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -224,11 +221,11 @@ func (w *Writer) finishLayer(ctx context.Context, n int64) (Blob, error) {
 	if err := w.out.Truncate(size - sizeHeads); err != nil {
 		return Blob{}, err
 	}
-	digest, err := sum(ctx, io.NewSectionReader(w.f, w.base, size))
+	digest, err := output.SHA256(ctx, w.f, w.base, size)
 	if err != nil {
-		return Blob{}, fault.OfWrite(fmt.Errorf("read back: %w", err))
+		return Blob{}, err
 	}
-	return Blob{digest, size}, nil
+	return Blob{"sha256:" + hex.EncodeToString(digest), size}, nil
 }
 
 // finishArchive writes what the archive has around the layer.
@@ -304,23 +301,4 @@ func writeFile(path string, content []byte) error {
 		return err
 	}
 	return f.Close()
-}
-
-// sum returns the digest of what r has.
-func sum(ctx context.Context, r io.Reader) (string, error) {
-	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	for {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		n, err := r.Read(buf)
-		h.Write(buf[:n])
-		if err == io.EOF {
-			return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
-		}
-		if err != nil {
-			return "", err
-		}
-	}
 }

@@ -2,7 +2,6 @@ package deflate
 
 import (
 	"context"
-	"hash/adler32"
 	"hash/crc32"
 
 	"golang.org/x/sync/errgroup"
@@ -155,7 +154,7 @@ func (b *batch) compress(img *disk.Image, c *Compressor, want Want) error {
 			p.Sums.CRC = crc32.ChecksumIEEE(plain)
 		}
 		if want.Adler {
-			p.Sums.Adler = adler32.Checksum(plain)
+			p.Sums.Adler = Adler32(plain)
 		}
 		b.pieces = append(b.pieces, p)
 	}

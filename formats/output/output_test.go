@@ -2,7 +2,10 @@ package output
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -89,3 +92,25 @@ func TestFileErrors(t *testing.T) {
 }
 
 func second(_ int, err error) error { return err }
+
+func TestSHA256(t *testing.T) {
+	f := create(t)
+	b := bytes.Repeat([]byte("all work and no play"), 100_000)
+	if _, err := f.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range [][2]int{{0, len(b)}, {7, len(b) - 7}, {1000, 0}, {13, writeUnit}, {len(b) - 1, 1}} {
+		want := sha256.Sum256(b[r[0] : r[0]+r[1]])
+		if got, err := SHA256(t.Context(), f, int64(r[0]), int64(r[1])); err != nil || !bytes.Equal(got, want[:]) {
+			t.Errorf("%d bytes from %d on: %x, %v", r[1], r[0], got, err)
+		}
+	}
+	if _, err := SHA256(t.Context(), f, 1, int64(len(b))); !errors.Is(err, io.ErrUnexpectedEOF) || fault.ClassOf(err) != fault.Output {
+		t.Errorf("behind the end: %v, class %d", err, fault.ClassOf(err))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := SHA256(ctx, f, 0, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}

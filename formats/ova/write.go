@@ -76,6 +76,10 @@ type Options struct {
 	// Time is the modification time of the members, in whole seconds. Times before
 	// 1970 become its beginning.
 	Time time.Time
+	// DigestLast says to read the disk back for its digest when all is written. It
+	// changes no bytes, and is for cores that have nothing else to do by then, as
+	// beside a container disk, whose digest cannot be made earlier.
+	DigestLast bool
 	// Progress is called now and then, from one goroutine at a time, with the
 	// number of bytes done of all that img.Data(64 KiB) yields. It may be nil.
 	Progress func(done int64)
@@ -142,8 +146,8 @@ func (opt Options) Check() error {
 
 func usage(err error, hint string) error { return fault.New(fault.Usage, err, hint) }
 
-// Write writes img to f, a new empty file, and makes it durable. The bytes are
-// a function of the content of img and the options. The size of the disk is
+// Write writes img to f, a new empty file that can be read, and makes it durable.
+// The bytes are a function of the content of img and the options. The size of the disk is
 // rounded up to a multiple of 64 KiB.
 //
 // An error of the file carries a class of package fault; f is then in no
@@ -160,9 +164,11 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 type Writer struct {
 	m        machine
 	modified time.Time
+	f        *os.File
 	out      *output.File
+	begin    int64 // where in f the disk begins
 	stream   *output.Stream
-	digest   hash.Hash
+	digest   hash.Hash // of the disk, or nil when that is made at the end
 	disk     *vmdk.Stream
 }
 
@@ -174,16 +180,21 @@ func NewWriter(size int64, f *os.File, opt Options) (_ *Writer, err error) {
 	if opt, err = opt.complete(); err != nil {
 		return nil, err
 	}
-	w := &Writer{m: newMachine(opt, vmdk.Capacity(size)), modified: opt.Time, digest: sha256.New()}
+	w := &Writer{m: newMachine(opt, vmdk.Capacity(size)), modified: opt.Time, f: f}
 	// Descriptor and manifest come first, and name size and digest of the disk:
 	// their room is left.
 	head, err := w.m.head(nil, opt.Time)
 	if err != nil {
 		return nil, err
 	}
-	w.out = output.NewFile(f)
-	w.stream = output.NewStream(w.out, int64(len(head)))
-	w.disk, err = vmdk.NewStream(size, io.MultiWriter(w.stream, w.digest), vmdk.Options{UUID: w.m.DiskID})
+	w.out, w.begin = output.NewFile(f), int64(len(head))
+	w.stream = output.NewStream(w.out, w.begin)
+	disk := io.Writer(w.stream)
+	if !opt.DigestLast {
+		w.digest = sha256.New()
+		disk = io.MultiWriter(w.stream, w.digest)
+	}
+	w.disk, err = vmdk.NewStream(size, disk, vmdk.Options{UUID: w.m.DiskID})
 	if err != nil {
 		w.out.Stop()
 		return nil, err
@@ -198,7 +209,7 @@ func (*Writer) Want() deflate.Want { return deflate.Want{Adler: true} }
 func (w *Writer) Add(_ context.Context, p *deflate.Piece) error { return w.disk.Add(p) }
 
 // Finish implements deflate.Format.
-func (w *Writer) Finish(context.Context) error {
+func (w *Writer) Finish(ctx context.Context) error {
 	info, err := w.disk.Finish()
 	if err != nil {
 		return err
@@ -209,8 +220,14 @@ func (w *Writer) Finish(context.Context) error {
 	if err := w.out.Truncate(output.TarEnd(w.stream.Offset())); err != nil {
 		return err
 	}
+	var digest []byte
+	if w.digest != nil {
+		digest = w.digest.Sum(nil)
+	} else if digest, err = output.SHA256(ctx, w.f, w.begin, info.Size); err != nil {
+		return err
+	}
 	w.m.FileSize, w.m.Populated = info.Size, info.Populated
-	head, err := w.m.head(w.digest.Sum(nil), w.modified)
+	head, err := w.m.head(digest, w.modified)
 	if err != nil {
 		return err
 	}

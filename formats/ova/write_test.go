@@ -357,6 +357,31 @@ func TestContract(t *testing.T) {
 	disktest.CheckRefused(t, encode, 63<<40)
 }
 
+// TestDigestLast checks that the bytes are the same when the disk is hashed at the
+// end, and that this stops when it is told to.
+func TestDigestLast(t *testing.T) {
+	last := func(ctx context.Context, img *disk.Image, f *os.File, progress func(int64)) error {
+		return Write(ctx, img, f, Options{UUID: testUUID, Time: testTime, DigestLast: true, Progress: progress})
+	}
+	for name, img := range disktest.Images(t, 64<<10) {
+		want, err := os.ReadFile(disktest.File(t, encode, img, "first"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(disktest.File(t, last, img, "last"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: other bytes", name)
+		}
+	}
+	disktest.CheckErrors(t, last)
+	disktest.CheckCancel(t, last, func(f *os.File) bool {
+		return !output.IsZero(disktest.Head(t, f.Name(), output.TarBlock))
+	})
+}
+
 func FuzzWrite(f *testing.F) {
 	f.Add([]byte{1, 10, 2, 255, 4, 0, 0, 4, 255, 200}, uint16(100))
 	f.Fuzz(func(t *testing.T, in []byte, cut uint16) {
