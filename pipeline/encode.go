@@ -13,9 +13,9 @@ import (
 	"imgbuild/formats/bmap"
 	"imgbuild/formats/compressed"
 	"imgbuild/formats/containerdisk"
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/gce"
 	"imgbuild/formats/ova"
+	"imgbuild/formats/pieces"
 	"imgbuild/formats/qcow2"
 	"imgbuild/formats/raw"
 	"imgbuild/formats/vdi"
@@ -54,18 +54,18 @@ func (e *emission) write(ctx context.Context, files *artefacts, p Progress) erro
 	}
 	p.Stage("write "+joinTypes(e.types), total)
 	path := func(t Type) string { return filepath.Join(e.output, e.formats.path(t)) }
-	var pieces []deflate.Format
+	var shared []pieces.Format
 	var others []int
 	for i, t := range e.types {
 		f, err := e.ofPieces(t, files.files[i])
 		if err != nil {
-			stopAll(pieces)
+			stopAll(shared)
 			return fmt.Errorf("%s: %w", path(t), outputError(err))
 		}
 		if f == nil {
 			others = append(others, i)
 		} else {
-			pieces = append(pieces, &named{f, path(t)})
+			shared = append(shared, &named{f, path(t)})
 		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -77,9 +77,9 @@ func (e *emission) write(ctx context.Context, files *artefacts, p Progress) erro
 			return nil
 		})
 	}
-	if len(pieces) > 0 {
-		progress := deltas(p, len(pieces))
-		g.Go(func() error { return deflate.Write(gctx, e.image, pieces, progress) })
+	if len(shared) > 0 {
+		progress := deltas(p, len(shared))
+		g.Go(func() error { return pieces.Write(gctx, e.image, shared, progress) })
 	}
 	if files.bmap != nil {
 		g.Go(func() error { return bmap.Write(gctx, e.image, files.bmap.file, bmap.Options{}) })
@@ -87,9 +87,10 @@ func (e *emission) write(ctx context.Context, files *artefacts, p Progress) erro
 	return g.Wait()
 }
 
-// ofPieces returns what writes the artefact of a type from pieces that are
-// compressed once for all types, or nil when it is not made of such.
-func (e *emission) ofPieces(t Type, a *artefact) (deflate.Format, error) {
+// ofPieces returns what writes the artefact of a type from pieces that are read, and
+// compressed where that is wanted, once for all types; or nil when it is not made of
+// such.
+func (e *emission) ofPieces(t Type, a *artefact) (pieces.Format, error) {
 	uuid := e.id.guid("image " + string(t))
 	f := e.formats
 	size := e.image.Size()
@@ -113,13 +114,21 @@ func (e *emission) ofPieces(t Type, a *artefact) (deflate.Format, error) {
 		opt.UUID, opt.Time = uuid, e.time
 		opt.DigestLast = slices.Contains(e.types, ContainerDisk)
 		return ova.NewWriter(size, a.file, opt)
+	case (t == Raw || t == AMI) && f.Compress == nil:
+		return raw.NewWriter(size, a.file)
+	case t == VHD:
+		return vhd.NewWriter(size, a.file, vhd.Options{Subformat: f.VHD, UUID: uuid, Time: e.time})
+	case t == VHDX:
+		return vhdx.NewWriter(size, a.file, vhdx.Options{UUID: uuid})
+	case t == VDI:
+		return vdi.NewWriter(size, a.file, vdi.Options{UUID: uuid})
 	}
 	return nil, nil
 }
 
 // named says in errors which file they are about.
 type named struct {
-	deflate.Format
+	pieces.Format
 	path string
 }
 
@@ -130,15 +139,15 @@ func (n *named) wrap(err error) error {
 	return fmt.Errorf("%s: %w", n.path, outputError(err))
 }
 
-// Add implements deflate.Format.
-func (n *named) Add(ctx context.Context, p *deflate.Piece) error {
+// Add implements pieces.Format.
+func (n *named) Add(ctx context.Context, p *pieces.Piece) error {
 	return n.wrap(n.Format.Add(ctx, p))
 }
 
-// Finish implements deflate.Format.
+// Finish implements pieces.Format.
 func (n *named) Finish(ctx context.Context) error { return n.wrap(n.Format.Finish(ctx)) }
 
-func stopAll(list []deflate.Format) {
+func stopAll(list []pieces.Format) {
 	for _, f := range list {
 		f.Stop()
 	}
@@ -162,7 +171,7 @@ type containerWriter struct {
 	e *emission
 }
 
-// Finish implements deflate.Format.
+// Finish implements pieces.Format.
 func (w *containerWriter) Finish(ctx context.Context) error {
 	err := w.Writer.Finish(ctx)
 	w.e.container = w.Writer.Image()
@@ -172,27 +181,18 @@ func (w *containerWriter) Finish(ctx context.Context) error {
 // encode writes one artefact under its temporary name.
 func (e *emission) encode(ctx context.Context, t Type, a *artefact, p Progress) (err error) {
 	progress := deltas(p, 1)
-	uuid := e.id.guid("image " + string(t))
 	f := e.formats
 	if m := e.media[t]; m != nil {
 		return m.write(ctx, a, progress)
 	}
 	switch t {
 	case Raw, AMI:
-		if c := f.Compress; c != nil {
-			return compressed.Write(ctx, e.image, a.file, compressed.Options{Compression: c.Compression, Level: c.Level, Progress: progress})
-		}
-		return raw.Write(ctx, e.image, a.file, raw.Options{Progress: progress})
+		c := f.Compress
+		return compressed.Write(ctx, e.image, a.file, compressed.Options{Compression: c.Compression, Level: c.Level, Progress: progress})
 	case QCOW2:
 		opt := f.QCOW2
 		opt.Progress = progress
 		return qcow2.Write(ctx, e.image, a.file, opt)
-	case VHD:
-		return vhd.Write(ctx, e.image, a.file, vhd.Options{Subformat: f.VHD, UUID: uuid, Time: e.time, Progress: progress})
-	case VHDX:
-		return vhdx.Write(ctx, e.image, a.file, vhdx.Options{UUID: uuid, Progress: progress})
-	case VDI:
-		return vdi.Write(ctx, e.image, a.file, vdi.Options{UUID: uuid, Progress: progress})
 	case ContainerDisk:
 		opt := e.containerOptions()
 		opt.Progress = progress

@@ -6,7 +6,7 @@ import (
 
 	"github.com/klauspost/compress/flate"
 
-	"imgbuild/formats/deflate"
+	"imgbuild/formats/pieces"
 )
 
 // Levels, measured with a disk of 10 GiB that holds 614 MB, user time in seconds
@@ -15,7 +15,7 @@ import (
 //	1 1.6 387, 4 2.4 375, 5 2.6 372, 6 3.0 380, 7 5.0 366, 9 23 365
 //
 // GNU gzip -6 makes 1.7 % less than level 5 in eight times the time. The default
-// is none of them but package deflate, 1.9 375, which other formats share.
+// is none of them but package pieces, 1.9 375, which other formats share.
 
 type gzipEncoder struct {
 	w   *flate.Writer
@@ -76,7 +76,7 @@ func (g *gzipContainer) addSum(crc uint32, n int64) {
 }
 
 func (g *gzipContainer) tail() []byte {
-	b := []byte(deflate.Last)
+	b := []byte(pieces.Last)
 	b = binary.LittleEndian.AppendUint32(b, g.crc)
 	return binary.LittleEndian.AppendUint32(b, uint32(g.size))
 }

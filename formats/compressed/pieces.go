@@ -5,8 +5,8 @@ import (
 	"hash/crc32"
 	"os"
 
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 )
 
 // GzipWriter writes a gzip member from pieces that other formats may be made of,
@@ -15,7 +15,7 @@ type GzipWriter struct {
 	out    *output.File
 	stream *output.Stream
 	member gzipContainer
-	c      *deflate.Compressor
+	c      *pieces.Compressor
 	pos    int64 // in the content
 	lead   int64 // bytes ahead of the disk
 	end    int64 // of the disk in the content
@@ -23,7 +23,7 @@ type GzipWriter struct {
 	zeros  []zeros
 }
 
-var _ deflate.Format = (*GzipWriter)(nil)
+var _ pieces.Format = (*GzipWriter)(nil)
 
 // zeros are n zeros, compressed.
 type zeros struct {
@@ -37,11 +37,11 @@ type zeros struct {
 func NewGzipWriter(f *os.File, head []byte, size, tail int64) (*GzipWriter, error) {
 	w := &GzipWriter{lead: int64(len(head)), end: int64(len(head)) + size, total: int64(len(head)) + size + tail}
 	var err error
-	if w.c, err = deflate.NewCompressor(); err != nil {
+	if w.c, err = pieces.NewCompressor(); err != nil {
 		return nil, err
 	}
 	// A disk is mostly zeros: there is no need to compress them again and again.
-	for _, n := range []int64{1 << 20, deflate.Size, output.TarBlock} {
+	for _, n := range []int64{1 << 20, pieces.Size, output.TarBlock} {
 		b := make([]byte, n)
 		data, err := w.c.Append(nil, b)
 		if err != nil {
@@ -97,22 +97,22 @@ func (w *GzipWriter) zerosTo(ctx context.Context, off int64) error {
 	return w.add(make([]byte, off-w.pos))
 }
 
-// Want implements deflate.Format.
-func (*GzipWriter) Want() deflate.Want { return deflate.Want{CRC: true} }
+// Want implements pieces.Format.
+func (*GzipWriter) Want() pieces.Want { return pieces.Want{Stream: true, CRC: true} }
 
-// Add implements deflate.Format.
-func (w *GzipWriter) Add(ctx context.Context, p *deflate.Piece) error {
-	off := w.lead + p.Number*deflate.Size
+// Add implements pieces.Format.
+func (w *GzipWriter) Add(ctx context.Context, p *pieces.Piece) error {
+	off := w.lead + p.Number*pieces.Size
 	if err := w.zerosTo(ctx, off); err != nil {
 		return err
 	}
-	if off+deflate.Size > w.end {
+	if off+pieces.Size > w.end {
 		return w.add(p.Plain[:w.end-off]) // the end of a disk that is no whole pieces
 	}
-	return w.write(p.Blocks(), p.Sums.CRC, deflate.Size)
+	return w.write(p.Blocks(), p.Sums.CRC, pieces.Size)
 }
 
-// Finish implements deflate.Format.
+// Finish implements pieces.Format.
 func (w *GzipWriter) Finish(ctx context.Context) error {
 	if err := w.zerosTo(ctx, w.total); err != nil {
 		return err
@@ -126,5 +126,5 @@ func (w *GzipWriter) Finish(ctx context.Context) error {
 	return w.out.Sync()
 }
 
-// Stop implements deflate.Format.
+// Stop implements pieces.Format.
 func (w *GzipWriter) Stop() { w.out.Stop() }

@@ -6,7 +6,7 @@
 // compressed on all cores, each on its own:
 //
 //	gzip  one member, with a flush point behind each unit; without a level,
-//	      these are the pieces of package deflate
+//	      these are the pieces of package pieces
 //	xz    one stream, each unit a block with its sizes, as xz -T writes it
 //	zstd  each unit a frame with its size and checksum, as pzstd writes it
 //
@@ -20,8 +20,8 @@ import (
 	"os"
 
 	"imgbuild/disk"
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 	"imgbuild/ordered"
 )
 
@@ -55,7 +55,7 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 		if err != nil {
 			return err
 		}
-		return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
+		return pieces.Write(ctx, img, []pieces.Format{w}, opt.Progress)
 	}
 	out := output.NewFile(f)
 	defer out.Stop()

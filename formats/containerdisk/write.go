@@ -17,8 +17,8 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 	"imgbuild/formats/qcow2"
 )
 
@@ -109,7 +109,7 @@ type Writer struct {
 	image *Image        // once it is finished
 }
 
-var _ deflate.Format = (*Writer)(nil)
+var _ pieces.Format = (*Writer)(nil)
 
 // NewArchive returns the Writer of a disk of size bytes, which writes what
 // [WriteArchive] does.
@@ -154,7 +154,7 @@ func newWriter(size int64, w *Writer) (_ *Writer, err error) {
 // write writes all of the image.
 func (w *Writer) write(ctx context.Context, img *disk.Image) (*Image, error) {
 	if w.disk != nil {
-		err := deflate.Write(ctx, img, []deflate.Format{w}, w.opt.Progress)
+		err := pieces.Write(ctx, img, []pieces.Format{w}, w.opt.Progress)
 		return w.image, err
 	}
 	defer w.Stop()
@@ -166,13 +166,13 @@ func (w *Writer) write(ctx context.Context, img *disk.Image) (*Image, error) {
 	return w.image, err
 }
 
-// Want implements deflate.Format.
-func (*Writer) Want() deflate.Want { return deflate.Want{} }
+// Want implements pieces.Format.
+func (*Writer) Want() pieces.Want { return pieces.Want{Stream: true} }
 
-// Add implements deflate.Format.
-func (w *Writer) Add(ctx context.Context, p *deflate.Piece) error { return w.disk.Add(ctx, p) }
+// Add implements pieces.Format.
+func (w *Writer) Add(ctx context.Context, p *pieces.Piece) error { return w.disk.Add(ctx, p) }
 
-// Finish implements deflate.Format.
+// Finish implements pieces.Format.
 func (w *Writer) Finish(ctx context.Context) error {
 	if err := w.disk.Finish(ctx); err != nil {
 		return err
@@ -180,7 +180,7 @@ func (w *Writer) Finish(ctx context.Context) error {
 	return w.finish(ctx, w.disk.Size())
 }
 
-// Stop implements deflate.Format.
+// Stop implements pieces.Format.
 func (w *Writer) Stop() {
 	w.out.Stop()
 	if w.dir != "" {

@@ -16,8 +16,8 @@ import (
 	"imgbuild/disk"
 	"imgbuild/fault"
 	"imgbuild/formats/compressed"
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 )
 
 const (
@@ -55,7 +55,7 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 	if err != nil {
 		return err
 	}
-	return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
+	return pieces.Write(ctx, img, []pieces.Format{w}, opt.Progress)
 }
 
 // NewWriter returns the Writer of a disk of size bytes, from pieces that other

@@ -124,7 +124,7 @@ func TestSize(t *testing.T) {
 }
 
 // TestDeterminism writes an archive twice and compares the bytes. That nothing
-// depends on cores is a promise of package deflate.
+// depends on cores is a promise of package pieces.
 func TestDeterminism(t *testing.T) {
 	img := disktest.Mixed(t, 2, 3<<20)
 	var first []byte

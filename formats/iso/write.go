@@ -235,9 +235,7 @@ func writeChunk(out *output.File, c *chunk) error {
 	if c.zero {
 		return nil
 	}
-	piece := output.Piece{Off: c.off, Data: c.data}
-	piece.FindRuns(grain)
-	for _, r := range piece.Runs {
+	for _, r := range output.AppendRuns(nil, c.data, grain) {
 		if _, err := out.WriteAt(c.data[r.From:r.To], c.off+int64(r.From)); err != nil {
 			return err
 		}

@@ -10,14 +10,11 @@ import (
 type Piece struct {
 	Off  int64  // in bytes
 	Data []byte // as it is on the disk
-	// Runs is what of Data is not zero, ascending, once [Piece.FindRuns] found
-	// it.
-	Runs []Span
 
 	buf []byte
 }
 
-// Span is the bytes From up to To of a piece.
+// Span is the bytes From up to To of others.
 type Span struct{ From, To int }
 
 // Cutter cuts the data of a disk into pieces.
@@ -51,7 +48,7 @@ func (c *Cutter) Next(p *Piece) bool {
 	if p.buf == nil {
 		p.buf = make([]byte, c.size)
 	}
-	p.Off, p.Data, p.Runs = c.off, p.buf[:n], p.Runs[:0]
+	p.Off, p.Data = c.off, p.buf[:n]
 	c.off += n
 	c.n -= n
 	return true
@@ -73,20 +70,21 @@ func (p *Piece) Pad(grain int) {
 	clear(p.Data[n:])
 }
 
-// FindRuns finds what of the data is not zero, in units of grain bytes.
-func (p *Piece) FindRuns(grain int) {
-	p.Runs = p.Runs[:0]
+// AppendRuns appends to runs what of data is not zero, ascending, in units of grain
+// bytes.
+func AppendRuns(runs []Span, data []byte, grain int) []Span {
 	start := -1 // of the run that pos is in
-	for pos := 0; pos < len(p.Data); pos += grain {
-		zero := IsZero(p.Data[pos:min(pos+grain, len(p.Data))])
+	for pos := 0; pos < len(data); pos += grain {
+		zero := IsZero(data[pos:min(pos+grain, len(data))])
 		if zero && start >= 0 {
-			p.Runs = append(p.Runs, Span{start, pos})
+			runs = append(runs, Span{start, pos})
 			start = -1
 		} else if !zero && start < 0 {
 			start = pos
 		}
 	}
 	if start >= 0 {
-		p.Runs = append(p.Runs, Span{start, len(p.Data)})
+		runs = append(runs, Span{start, len(data)})
 	}
+	return runs
 }

@@ -2,12 +2,9 @@ package output
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -64,17 +61,20 @@ func TestCutter(t *testing.T) {
 	}
 }
 
-func TestFindRuns(t *testing.T) {
+func TestAppendRuns(t *testing.T) {
 	for _, c := range []struct {
 		data string // _ is zero
 		want []Span
 	}{
 		{"", nil}, {"_", nil}, {"____", nil}, {"a", []Span{{0, 1}}}, {"____a", []Span{{4, 5}}}, {"a___b_______c_", []Span{{0, 8}, {12, 14}}}, {"____ab__", []Span{{4, 8}}},
 	} {
-		p := Piece{Data: []byte(strings.ReplaceAll(c.data, "_", "\x00"))}
-		p.FindRuns(4)
-		if !slices.Equal(p.Runs, c.want) {
-			t.Errorf("%q: %v, want %v", c.data, p.Runs, c.want)
+		data := []byte(strings.ReplaceAll(c.data, "_", "\x00"))
+		if got := AppendRuns(nil, data, 4); !slices.Equal(got, c.want) {
+			t.Errorf("%q: %v, want %v", c.data, got, c.want)
+		}
+		first := Span{7, 8}
+		if got := AppendRuns([]Span{first}, data, 4); got[0] != first || !slices.Equal(got[1:], c.want) {
+			t.Errorf("%q behind another: %v, want %v", c.data, got, c.want)
 		}
 	}
 }
@@ -94,69 +94,6 @@ func TestPad(t *testing.T) {
 		if p.Pad(8); string(p.Data) != want {
 			t.Errorf("%q, want %q", p.Data, want)
 		}
-	}
-}
-
-func TestCopy(t *testing.T) {
-	const size = 5*CopyUnit + 777
-	rng := rand.New(rand.NewPCG(1, 1))
-	want := make([]byte, size)
-	var extents []disk.Extent
-	for _, r := range [][2]int{{5, 100}, {2*CopyUnit - 10, 20}, {3 * CopyUnit, CopyUnit}, {size - 3, 3}} {
-		b := want[r[0] : r[0]+r[1]]
-		for i := range b {
-			b[i] = byte(1 + rng.IntN(255))
-		}
-		if r[0] == 3*CopyUnit {
-			clear(b) // content that is zero
-		}
-		extents = append(extents, disk.Extent{Off: int64(r[0]), Data: content.Bytes(b)})
-	}
-	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	w := NewFile(f)
-	defer w.Stop()
-	if err := w.Truncate(size + 10); err != nil {
-		t.Fatal(err)
-	}
-	var places []int64
-	done := int64(0)
-	img := newImage(t, size, extents...)
-	err = Copy(t.Context(), img, w, func(off int64) (int64, error) {
-		places = append(places, off/CopyUnit)
-		return off + 10, nil
-	}, func(n int64) { done = n })
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got[10:], want) {
-		t.Error("content differs")
-	}
-	if !slices.Equal(places, []int64{0, 1, 2, 5}) {
-		t.Errorf("places %v", places)
-	}
-	total := int64(0)
-	for _, n := range img.Data(CopyGrain) {
-		total += n
-	}
-	if done != total {
-		t.Errorf("progress %d of %d", done, total)
-	}
-	full := errors.New("full")
-	if err := Copy(t.Context(), img, w, func(int64) (int64, error) { return 0, full }, nil); err != full {
-		t.Errorf("error of place: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := Copy(ctx, img, w, func(int64) (int64, error) { return 0, nil }, nil); err != context.Canceled {
-		t.Errorf("cancelled: %v", err)
 	}
 }
 

@@ -20,8 +20,8 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 	"imgbuild/formats/vmdk"
 	"imgbuild/partition"
 )
@@ -157,7 +157,7 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 	if err != nil {
 		return err
 	}
-	return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
+	return pieces.Write(ctx, img, []pieces.Format{w}, opt.Progress)
 }
 
 // Writer writes an appliance from pieces that other formats may be made of, too.
@@ -172,7 +172,7 @@ type Writer struct {
 	disk     *vmdk.Stream
 }
 
-var _ deflate.Format = (*Writer)(nil)
+var _ pieces.Format = (*Writer)(nil)
 
 // NewWriter returns the Writer of a disk of size bytes, which writes what [Write]
 // does.
@@ -202,13 +202,13 @@ func NewWriter(size int64, f *os.File, opt Options) (_ *Writer, err error) {
 	return w, nil
 }
 
-// Want implements deflate.Format.
-func (*Writer) Want() deflate.Want { return deflate.Want{Adler: true} }
+// Want implements pieces.Format.
+func (*Writer) Want() pieces.Want { return pieces.Want{Stream: true, Adler: true} }
 
-// Add implements deflate.Format.
-func (w *Writer) Add(_ context.Context, p *deflate.Piece) error { return w.disk.Add(p) }
+// Add implements pieces.Format.
+func (w *Writer) Add(_ context.Context, p *pieces.Piece) error { return w.disk.Add(p) }
 
-// Finish implements deflate.Format.
+// Finish implements pieces.Format.
 func (w *Writer) Finish(ctx context.Context) error {
 	info, err := w.disk.Finish()
 	if err != nil {
@@ -237,7 +237,7 @@ func (w *Writer) Finish(ctx context.Context) error {
 	return w.out.Sync()
 }
 
-// Stop implements deflate.Format.
+// Stop implements pieces.Format.
 func (w *Writer) Stop() { w.out.Stop() }
 
 // head returns everything ahead of the disk: descriptor and manifest with their

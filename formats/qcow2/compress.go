@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"imgbuild/fault"
-	"imgbuild/formats/deflate"
+	"imgbuild/formats/pieces"
 )
 
 // Compression is how clusters are compressed.
@@ -104,7 +104,7 @@ type encoder interface {
 func newEncoder(c Compression, level int) (encoder, error) {
 	switch c {
 	case Zlib:
-		w, err := deflate.NewCompressor()
+		w, err := pieces.NewCompressor()
 		return flateEncoder{w}, err
 	case Zstd:
 		speed := zstd.SpeedFastest
@@ -122,12 +122,12 @@ func newEncoder(c Compression, level int) (encoder, error) {
 	return nil, nil
 }
 
-// flateEncoder makes what package deflate makes of clusters.
-type flateEncoder struct{ w *deflate.Compressor }
+// flateEncoder makes what package pieces makes of clusters.
+type flateEncoder struct{ w *pieces.Compressor }
 
 func (e flateEncoder) compress(dst, src []byte) ([]byte, error) {
 	out, err := e.w.Append(dst, src)
-	return append(out, deflate.Last...), err
+	return append(out, pieces.Last...), err
 }
 
 type zstdEncoder struct{ e *zstd.Encoder }

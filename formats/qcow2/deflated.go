@@ -4,8 +4,8 @@ import (
 	"context"
 	"os"
 
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 )
 
 // Writer writes an image whose clusters are compressed with Zlib, from pieces that
@@ -17,7 +17,7 @@ type Writer struct {
 	sync bool
 }
 
-var _ deflate.Format = (*Writer)(nil)
+var _ pieces.Format = (*Writer)(nil)
 
 // NewWriter returns the Writer of a disk of size bytes, which writes what [Write]
 // does. Of the options, the compression is Zlib.
@@ -43,11 +43,11 @@ func NewWriterTo(size int64, out *output.File, opt Options) (*Writer, error) {
 	return &Writer{w: w, out: out}, nil
 }
 
-// Want implements deflate.Format.
-func (*Writer) Want() deflate.Want { return deflate.Want{} }
+// Want implements pieces.Format.
+func (*Writer) Want() pieces.Want { return pieces.Want{Stream: true} }
 
-// Add implements deflate.Format.
-func (w *Writer) Add(_ context.Context, p *deflate.Piece) error {
+// Add implements pieces.Format.
+func (w *Writer) Add(_ context.Context, p *pieces.Piece) error {
 	c := cluster{compressed, p.Stream}
 	if len(p.Stream) > plainAbove {
 		c = cluster{plain, p.Plain}
@@ -55,7 +55,7 @@ func (w *Writer) Add(_ context.Context, p *deflate.Piece) error {
 	return w.w.add(p.Number, c)
 }
 
-// Finish implements deflate.Format.
+// Finish implements pieces.Format.
 func (w *Writer) Finish(context.Context) (err error) {
 	if w.size, err = w.w.finish(); err != nil || !w.sync {
 		return err
@@ -63,11 +63,11 @@ func (w *Writer) Finish(context.Context) (err error) {
 	return w.out.Sync()
 }
 
-// Stop implements deflate.Format.
+// Stop implements pieces.Format.
 func (w *Writer) Stop() { w.out.Stop() }
 
 // Size returns the length in bytes of an image that is finished.
 func (w *Writer) Size() int64 { return w.size }
 
 // A piece is a cluster.
-var _ [clusterSize]byte = [deflate.Size]byte{}
+var _ [clusterSize]byte = [pieces.Size]byte{}

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"imgbuild/formats/deflate"
+	"imgbuild/formats/pieces"
 )
 
 // inflate decodes a deflate stream (RFC 1951) and returns, with the plain bytes,
@@ -229,7 +229,7 @@ func clusterSamples() map[string][]byte {
 		"first byte": append([]byte{1}, make([]byte, clusterSize-1)...),
 		"noise":      noise(clusterSize),
 	}
-	for _, period := range []int{2, 3, 255, 256, 257, 258, 259, 1000, deflate.Window - 1, deflate.Window, deflate.Window + 1, 5000, 8192, 32767, 32768} {
+	for _, period := range []int{2, 3, 255, 256, 257, 258, 259, 1000, pieces.Window - 1, pieces.Window, pieces.Window + 1, 5000, 8192, 32767, 32768} {
 		m["period "+itoa(period)] = bytes.Repeat(noise(period), clusterSize/period+1)[:clusterSize]
 	}
 	words := bytes.Fields([]byte("the quick brown fox jumps over the lazy dog and some more words to choose from here"))

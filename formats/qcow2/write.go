@@ -23,8 +23,8 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 	"imgbuild/ordered"
 )
 
@@ -51,7 +51,7 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 		if err != nil {
 			return err
 		}
-		return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
+		return pieces.Write(ctx, img, []pieces.Format{w}, opt.Progress)
 	}
 	out := output.NewFile(f)
 	defer out.Stop()

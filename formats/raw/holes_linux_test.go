@@ -12,6 +12,7 @@ import (
 	"imgbuild/content"
 	"imgbuild/disk"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 )
 
 // blocks returns which blocks of the file are data.
@@ -30,7 +31,7 @@ func blocks(t *testing.T, f *os.File) map[int64]bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for off := start / output.CopyGrain; off < (end+output.CopyGrain-1)/output.CopyGrain; off++ {
+		for off := start / pieces.Grain; off < (end+pieces.Grain-1)/pieces.Grain; off++ {
 			m[off] = true
 		}
 		pos = end
@@ -46,15 +47,15 @@ func TestHoles(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := map[int64]bool{}
-			p := make([]byte, output.CopyGrain)
-			for start, length := range img.Data(output.CopyGrain) {
-				for off := start; off < start+length; off += output.CopyGrain {
-					n := min(output.CopyGrain, img.Size()-off)
+			p := make([]byte, pieces.Grain)
+			for start, length := range img.Data(pieces.Grain) {
+				for off := start; off < start+length; off += pieces.Grain {
+					n := min(pieces.Grain, img.Size()-off)
 					if _, err := img.ReadAt(p[:n], off); err != nil {
 						t.Fatal(err)
 					}
 					if !output.IsZero(p[:n]) {
-						want[off/output.CopyGrain] = true
+						want[off/pieces.Grain] = true
 					}
 				}
 			}
@@ -72,7 +73,7 @@ func TestHoles(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Some for the block map of the file itself.
-			if used := st.Sys().(*syscall.Stat_t).Blocks * 512; used > int64(len(want))*output.CopyGrain+1<<20 {
+			if used := st.Sys().(*syscall.Stat_t).Blocks * 512; used > int64(len(want))*pieces.Grain+1<<20 {
 				t.Errorf("%d bytes allocated for %d blocks", used, len(want))
 			}
 		})
@@ -104,7 +105,7 @@ func TestSpool(t *testing.T) {
 		n := min(1+rng.Int64N(1<<18), s.Size()-off)
 		extents = append(extents, disk.Extent{Off: pos, Data: s.Ref(off, n)})
 		off += (n + 511) &^ 511
-		pos = (pos + n + output.CopyGrain - 1) &^ (output.CopyGrain - 1)
+		pos = (pos + n + pieces.Grain - 1) &^ (pieces.Grain - 1)
 	}
 	img := newImage(t, pos+1<<20, extents...)
 	out := create(t)

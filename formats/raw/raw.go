@@ -17,13 +17,14 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 )
 
 // Options are the optional arguments of Write.
 type Options struct {
 	// Progress is called now and then, from one goroutine at a time, with the
-	// number of bytes done of all that img.Data yields. It may be nil.
-	Progress func(written int64)
+	// number of bytes done of all that img.Data(64 KiB) yields. It may be nil.
+	Progress func(done int64)
 }
 
 // Write writes img to f, a new empty file, and makes it durable. An error of
@@ -32,14 +33,32 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	out := output.NewFile(f)
-	defer out.Stop()
-	if err := out.Extend(img.Size()); err != nil {
+	w, err := NewWriter(img.Size(), f)
+	if err != nil {
 		return err
+	}
+	return pieces.Write(ctx, img, []pieces.Format{w}, opt.Progress)
+}
+
+// Writer writes a disk from pieces that other formats may be made of, too.
+type Writer struct {
+	*pieces.Copier
+	out *output.File
+}
+
+var _ pieces.Format = (*Writer)(nil)
+
+// NewWriter returns the Writer of a disk of size bytes, which writes what [Write]
+// does.
+func NewWriter(size int64, f *os.File) (*Writer, error) {
+	out := output.NewFile(f)
+	if err := out.Extend(size); err != nil {
+		out.Stop()
+		return nil, err
 	}
 	place := func(off int64) (int64, error) { return off, nil }
-	if err := output.Copy(ctx, img, out, place, opt.Progress); err != nil {
-		return err
-	}
-	return out.Sync()
+	return &Writer{pieces.NewCopier(out, place), out}, nil
 }
+
+// Finish implements pieces.Format.
+func (w *Writer) Finish(context.Context) error { return w.out.Sync() }

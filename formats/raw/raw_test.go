@@ -15,7 +15,7 @@ import (
 	"imgbuild/content"
 	"imgbuild/disk"
 	"imgbuild/fault"
-	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 )
 
 func create(t *testing.T) *os.File {
@@ -56,11 +56,11 @@ func images(t *testing.T) map[string]*disk.Image {
 		"huge hole":        newImage(t, 1<<40, at(1<<39, noise(rng, 1)), at(1<<40-1, noise(rng, 1))),
 		"one byte":         newImage(t, 1, at(0, noise(rng, 1))),
 		"zeros":            newImage(t, 5<<20, at(0, make([]byte, 5<<20))),
-		"no whole block":   newImage(t, output.CopyGrain+1, at(0, noise(rng, output.CopyGrain+1))),
-		"last bytes zero":  newImage(t, 2*output.CopyGrain+9, at(output.CopyGrain, noise(rng, output.CopyGrain)), at(2*output.CopyGrain, make([]byte, 9))),
-		"batches":          newImage(t, 3*output.CopyUnit, at(0, noise(rng, 3*output.CopyUnit))),
-		"batches and one":  newImage(t, 3*output.CopyUnit+1, at(0, noise(rng, 3*output.CopyUnit+1))),
-		"batches less one": newImage(t, 3*output.CopyUnit-1, at(0, noise(rng, 3*output.CopyUnit-1))),
+		"no whole block":   newImage(t, pieces.Grain+1, at(0, noise(rng, pieces.Grain+1))),
+		"last bytes zero":  newImage(t, 2*pieces.Grain+9, at(pieces.Grain, noise(rng, pieces.Grain)), at(2*pieces.Grain, make([]byte, 9))),
+		"batches":          newImage(t, 3*pieces.CopyUnit, at(0, noise(rng, 3*pieces.CopyUnit))),
+		"batches and one":  newImage(t, 3*pieces.CopyUnit+1, at(0, noise(rng, 3*pieces.CopyUnit+1))),
+		"batches less one": newImage(t, 3*pieces.CopyUnit-1, at(0, noise(rng, 3*pieces.CopyUnit-1))),
 	}
 	for seed := range uint64(4) {
 		rng := rand.New(rand.NewPCG(seed, 2))
@@ -101,7 +101,7 @@ func TestWrite(t *testing.T) {
 				t.Fatalf("%d bytes, want %d", st.Size(), img.Size())
 			}
 			total := int64(0)
-			for off, n := range img.Data(output.CopyGrain) {
+			for off, n := range img.Data(pieces.Size) {
 				total += n
 				compare(t, f, img, off, n)
 			}

@@ -20,6 +20,7 @@ import (
 	"imgbuild/disk"
 	"imgbuild/fault"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 	"imgbuild/partition"
 )
 
@@ -46,7 +47,7 @@ type Options struct {
 	// stands for one that all such disks share.
 	UUID partition.GUID
 	// Progress is called now and then, from one goroutine at a time, with the
-	// number of bytes done of all that img.Data(4 KiB) yields. It may be nil.
+	// number of bytes done of all that img.Data(64 KiB) yields. It may be nil.
 	Progress func(done int64)
 }
 
@@ -57,52 +58,69 @@ type Options struct {
 // An error of the file carries a class of package fault; f is then in no
 // defined state, and has no header.
 func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if img.Size() > MaxSize {
-		return fault.New(fault.Unsupported, fmt.Errorf("vdi: a disk of %d bytes, more than %d", img.Size(), int64(MaxSize)), "")
-	}
-	out := output.NewFile(f)
-	defer out.Stop()
-
-	blocks := divUp(img.Size(), blockSize)
-	h := header{
-		MapOffset:  align,
-		DataOffset: align + divUp(4*blocks, align)*align,
-		Size:       divUp(img.Size(), sectorSize) * sectorSize,
-		Blocks:     uint32(blocks),
-		UUID:       output.Identifier(opt.UUID, "vdi"),
-	}
-	h.ModificationUUID = partition.DeriveGUID(h.UUID[:], "modification")
-
-	zero := binary.LittleEndian.AppendUint32(nil, zeroBlock)
-	table := bytes.Repeat(zero, int(blocks))
-	err := output.Copy(ctx, img, out, func(off int64) (int64, error) {
-		n := h.Allocated
-		h.Allocated++
-		binary.LittleEndian.PutUint32(table[4*(off/blockSize):], n)
-		return h.DataOffset + int64(n)*blockSize, nil
-	}, opt.Progress)
+	w, err := NewWriter(img.Size(), f, opt)
 	if err != nil {
 		return err
 	}
+	return pieces.Write(ctx, img, []pieces.Format{w}, opt.Progress)
+}
+
+// Writer writes an image from pieces that other formats may be made of, too.
+type Writer struct {
+	*pieces.Copier
+	out   *output.File
+	head  header
+	table []byte // the block map
+}
+
+var _ pieces.Format = (*Writer)(nil)
+
+// NewWriter returns the Writer of a disk of size bytes, which writes what [Write]
+// does.
+func NewWriter(size int64, f *os.File, opt Options) (*Writer, error) {
+	if size > MaxSize {
+		return nil, fault.New(fault.Unsupported, fmt.Errorf("vdi: a disk of %d bytes, more than %d", size, int64(MaxSize)), "")
+	}
+	blocks := divUp(size, blockSize)
+	w := &Writer{out: output.NewFile(f), head: header{
+		MapOffset:  align,
+		DataOffset: align + divUp(4*blocks, align)*align,
+		Size:       divUp(size, sectorSize) * sectorSize,
+		Blocks:     uint32(blocks),
+		UUID:       output.Identifier(opt.UUID, "vdi"),
+	}}
+	w.head.ModificationUUID = partition.DeriveGUID(w.head.UUID[:], "modification")
+	w.table = bytes.Repeat(binary.LittleEndian.AppendUint32(nil, zeroBlock), int(blocks))
+	w.Copier = pieces.NewCopier(w.out, w.place)
+	return w, nil
+}
+
+// place adds the block at the byte off of the disk.
+func (w *Writer) place(off int64) (int64, error) {
+	n := w.head.Allocated
+	w.head.Allocated++
+	binary.LittleEndian.PutUint32(w.table[4*(off/blockSize):], n)
+	return w.head.DataOffset + int64(n)*blockSize, nil
+}
+
+// Finish implements pieces.Format.
+func (w *Writer) Finish(context.Context) error {
 	// The last block is whole.
-	if err := out.Truncate(h.DataOffset + int64(h.Allocated)*blockSize); err != nil {
+	if err := w.out.Truncate(w.head.DataOffset + int64(w.head.Allocated)*blockSize); err != nil {
 		return err
 	}
-	if _, err := out.WriteAt(table, h.MapOffset); err != nil {
+	if _, err := w.out.WriteAt(w.table, w.head.MapOffset); err != nil {
 		return err
 	}
 	b := make([]byte, sizePreheader+sizeHeader)
-	h.encode(b)
-	if _, err := out.WriteAt(b, 0); err != nil {
+	w.head.encode(b)
+	if _, err := w.out.WriteAt(b, 0); err != nil {
 		return err
 	}
-	return out.Sync()
+	return w.out.Sync()
 }
 
 func divUp(n, d int64) int64 { return (n + d - 1) / d }
 
-// A block is the unit that output.Copy asks for a place.
-var _ [blockSize]byte = [output.CopyUnit]byte{}
+// A block is the unit that a Copier asks for a place.
+var _ [blockSize]byte = [pieces.CopyUnit]byte{}

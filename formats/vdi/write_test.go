@@ -124,7 +124,7 @@ func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
 func TestContract(t *testing.T) {
 	disktest.CheckDeterminism(t, encode)
-	disktest.CheckProgress(t, encode, 4<<10)
+	disktest.CheckProgress(t, encode, 64<<10)
 	disktest.CheckErrors(t, encode)
 	disktest.CheckCancel(t, encode, func(f *os.File) bool {
 		return bytes.Contains(disktest.Head(t, f.Name(), 512), []byte("\x7f\x10\xda\xbe"))

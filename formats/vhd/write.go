@@ -29,6 +29,7 @@ import (
 	"imgbuild/disk"
 	"imgbuild/fault"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 	"imgbuild/partition"
 )
 
@@ -68,7 +69,7 @@ type Options struct {
 	// Time is when the disk was made. Times before 2000 become its beginning.
 	Time time.Time
 	// Progress is called now and then, from one goroutine at a time, with the
-	// number of bytes done of all that img.Data(4 KiB) yields. It may be nil.
+	// number of bytes done of all that img.Data(64 KiB) yields. It may be nil.
 	Progress func(done int64)
 }
 
@@ -82,91 +83,116 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if opt.Subformat != Fixed && opt.Subformat != Dynamic {
-		return fault.New(fault.Usage, fmt.Errorf("vhd: %v is not known", opt.Subformat), "use fixed or dynamic")
-	}
-	if img.Size() > MaxSize {
-		return fault.New(fault.Unsupported, fmt.Errorf("vhd: a disk of %d bytes, more than the %d of the format", img.Size(), int64(MaxSize)), "use vhdx")
-	}
-	out := output.NewFile(f)
-	defer out.Stop()
-
-	opt.UUID = output.Identifier(opt.UUID, "vhd")
-	write := writeFixed
-	if opt.Subformat == Dynamic {
-		write = writeDynamic
-	}
-	if err := write(ctx, img, out, opt); err != nil {
+	w, err := NewWriter(img.Size(), f, opt)
+	if err != nil {
 		return err
 	}
-	return out.Sync()
+	return pieces.Write(ctx, img, []pieces.Format{w}, opt.Progress)
 }
 
-// size returns the size of the disk as the image has it.
-func size(img *disk.Image) int64 { return divUp(img.Size(), sectorSize) * sectorSize }
-
-func writeFixed(ctx context.Context, img *disk.Image, out *output.File, opt Options) error {
-	// Without the footer: a file that stays incomplete is no image.
-	if err := out.Truncate(size(img)); err != nil {
-		return err
+// NewWriter returns what writes a disk of size bytes from pieces that other formats
+// may be made of, too. It writes what [Write] does.
+func NewWriter(size int64, f *os.File, opt Options) (pieces.Format, error) {
+	if opt.Subformat != Fixed && opt.Subformat != Dynamic {
+		return nil, fault.New(fault.Usage, fmt.Errorf("vhd: %v is not known", opt.Subformat), "use fixed or dynamic")
 	}
-	place := func(off int64) (int64, error) { return off, nil }
-	if err := output.Copy(ctx, img, out, place, opt.Progress); err != nil {
-		return err
+	if size > MaxSize {
+		return nil, fault.New(fault.Unsupported, fmt.Errorf("vhd: a disk of %d bytes, more than the %d of the format", size, int64(MaxSize)), "use vhdx")
 	}
 	foot := footer{
 		DataOffset: none,
 		Time:       timestamp(opt.Time),
-		Size:       size(img),
+		Size:       divUp(size, sectorSize) * sectorSize,
 		Type:       typeFixed,
-		UUID:       opt.UUID,
+		UUID:       output.Identifier(opt.UUID, "vhd"),
 	}
-	b := make([]byte, sizeFooter)
-	foot.encode(b)
-	_, err := out.WriteAt(b, size(img))
-	return err
+	out := output.NewFile(f)
+	if opt.Subformat == Dynamic {
+		foot.DataOffset, foot.Type = sizeFooter, typeDynamic
+		return newDynamic(size, out, foot), nil
+	}
+	// Without the footer: a file that stays incomplete is no image.
+	if err := out.Truncate(foot.Size); err != nil {
+		out.Stop()
+		return nil, err
+	}
+	place := func(off int64) (int64, error) { return off, nil }
+	return &fixedWriter{pieces.NewCopier(out, place), out, foot}, nil
 }
 
-func writeDynamic(ctx context.Context, img *disk.Image, out *output.File, opt Options) error {
-	const tableOffset = sizeFooter + sizeHeader
-	blocks := int(divUp(img.Size(), blockSize))
-	table := bytes.Repeat([]byte{0xff}, int(divUp(int64(blocks)*4, sectorSize)*sectorSize))
+// fixedWriter writes a fixed disk.
+type fixedWriter struct {
+	*pieces.Copier
+	out  *output.File
+	foot footer
+}
 
-	// All sectors of a block count as written: they are, some with zeros.
-	bitmap := bytes.Repeat([]byte{0xff}, sizeBitmap)
-	end := int64(tableOffset + len(table))
-	last, lastAt := int64(-1), int64(0) // the block that was added last
-	err := output.Copy(ctx, img, out, func(off int64) (int64, error) {
-		if block := off / blockSize; block != last {
-			if _, err := out.WriteAt(bitmap, end); err != nil {
-				return 0, err
-			}
-			binary.BigEndian.PutUint32(table[4*block:], uint32(end/sectorSize))
-			last, lastAt = block, end+sizeBitmap
-			end = lastAt + blockSize
+// Finish implements pieces.Format.
+func (w *fixedWriter) Finish(context.Context) error {
+	b := make([]byte, sizeFooter)
+	w.foot.encode(b)
+	if _, err := w.out.WriteAt(b, w.foot.Size); err != nil {
+		return err
+	}
+	return w.out.Sync()
+}
+
+// tableOffset is where the block allocation table of a dynamic disk begins.
+const tableOffset = sizeFooter + sizeHeader
+
+// dynamicWriter writes a dynamic disk.
+type dynamicWriter struct {
+	*pieces.Copier
+	out    *output.File
+	foot   footer
+	blocks int
+	table  []byte
+	bitmap []byte // of every block
+	end    int64  // of the file
+	last   int64  // the block that was added last, or -1
+	lastAt int64  // where its data begins
+}
+
+func newDynamic(size int64, out *output.File, foot footer) *dynamicWriter {
+	blocks := int(divUp(size, blockSize))
+	w := &dynamicWriter{
+		out: out, foot: foot, blocks: blocks, last: -1,
+		table: bytes.Repeat([]byte{0xff}, int(divUp(int64(blocks)*4, sectorSize)*sectorSize)),
+		// All sectors of a block count as written: they are, some with zeros.
+		bitmap: bytes.Repeat([]byte{0xff}, sizeBitmap),
+	}
+	w.end = int64(tableOffset + len(w.table))
+	w.Copier = pieces.NewCopier(out, w.place)
+	return w
+}
+
+// place returns where in the file the byte off of the disk is, and adds its block
+// where it is new.
+func (w *dynamicWriter) place(off int64) (int64, error) {
+	if block := off / blockSize; block != w.last {
+		if _, err := w.out.WriteAt(w.bitmap, w.end); err != nil {
+			return 0, err
 		}
-		return lastAt + off%blockSize, nil
-	}, opt.Progress)
-	if err != nil {
-		return err
+		binary.BigEndian.PutUint32(w.table[4*block:], uint32(w.end/sectorSize))
+		w.last, w.lastAt = block, w.end+sizeBitmap
+		w.end = w.lastAt + blockSize
 	}
+	return w.lastAt + off%blockSize, nil
+}
 
-	foot := footer{
-		DataOffset: sizeFooter,
-		Time:       timestamp(opt.Time),
-		Size:       size(img),
-		Type:       typeDynamic,
-		UUID:       opt.UUID,
-	}
-	head := header{TableOffset: tableOffset, Blocks: blocks}
+// Finish implements pieces.Format.
+func (w *dynamicWriter) Finish(context.Context) error {
+	head := header{TableOffset: tableOffset, Blocks: w.blocks}
 	b := make([]byte, tableOffset)
-	foot.encode(b)
+	w.foot.encode(b)
 	head.encode(b[sizeFooter:])
-	if _, err := out.WriteAt(b[:sizeFooter], end); err != nil {
+	if _, err := w.out.WriteAt(b[:sizeFooter], w.end); err != nil {
 		return err
 	}
-	_, err = out.WriteAt(append(b, table...), 0)
-	return err
+	if _, err := w.out.WriteAt(append(b, w.table...), 0); err != nil {
+		return err
+	}
+	return w.out.Sync()
 }
 
 func divUp(n, d int64) int64 { return (n + d - 1) / d }

@@ -195,7 +195,7 @@ func TestContract(t *testing.T) {
 	for _, s := range subformats {
 		t.Run(s.String(), func(t *testing.T) {
 			disktest.CheckDeterminism(t, encoder(s))
-			disktest.CheckProgress(t, encoder(s), 4<<10)
+			disktest.CheckProgress(t, encoder(s), 64<<10)
 			disktest.CheckErrors(t, encoder(s))
 			disktest.CheckCancel(t, encoder(s), func(f *os.File) bool {
 				b := make([]byte, 8)

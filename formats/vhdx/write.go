@@ -23,6 +23,7 @@ import (
 	"imgbuild/disk"
 	"imgbuild/fault"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 	"imgbuild/partition"
 )
 
@@ -53,7 +54,7 @@ type Options struct {
 	// it. Zero stands for one that all such disks share.
 	UUID partition.GUID
 	// Progress is called now and then, from one goroutine at a time, with the
-	// number of bytes done of all that img.Data(4 KiB) yields. It may be nil.
+	// number of bytes done of all that img.Data(64 KiB) yields. It may be nil.
 	Progress func(done int64)
 }
 
@@ -64,43 +65,59 @@ type Options struct {
 // An error of the file carries a class of package fault; f is then in no
 // defined state, and has no headers.
 func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error {
-	if err := ctx.Err(); err != nil {
+	w, err := NewWriter(img.Size(), f, opt)
+	if err != nil {
 		return err
 	}
-	if img.Size() == 0 {
-		return fault.New(fault.Unsupported, errors.New("vhdx: a disk of no bytes"), "")
-	}
-	if img.Size() > MaxSize {
-		return fault.New(fault.Unsupported, fmt.Errorf("vhdx: a disk of %d bytes, more than the %d of the format", img.Size(), int64(MaxSize)), "")
-	}
-	out := output.NewFile(f)
-	defer out.Stop()
+	return pieces.Write(ctx, img, []pieces.Format{w}, opt.Progress)
+}
 
-	t := newTable(img.Size())
-	if err := output.Copy(ctx, img, out, t.place, opt.Progress); err != nil {
-		return err
+// Writer writes an image from pieces that other formats may be made of, too.
+type Writer struct {
+	*pieces.Copier
+	out   *output.File
+	table *table
+	meta  metadata
+}
+
+var _ pieces.Format = (*Writer)(nil)
+
+// NewWriter returns the Writer of a disk of size bytes, which writes what [Write]
+// does.
+func NewWriter(size int64, f *os.File, opt Options) (*Writer, error) {
+	if size == 0 {
+		return nil, fault.New(fault.Unsupported, errors.New("vhdx: a disk of no bytes"), "")
 	}
-	// The last block is whole.
-	if err := out.Truncate(t.end); err != nil {
-		return err
+	if size > MaxSize {
+		return nil, fault.New(fault.Unsupported, fmt.Errorf("vhdx: a disk of %d bytes, more than the %d of the format", size, int64(MaxSize)), "")
 	}
-	if _, err := out.WriteAt(t.entries, offTable); err != nil {
-		return err
-	}
-	meta := metadata{
+	t := newTable(size)
+	out := output.NewFile(f)
+	return &Writer{pieces.NewCopier(out, t.place), out, t, metadata{
 		BlockSize: t.blockSize,
-		Size:      divUp(img.Size(), logicalSector) * logicalSector,
+		Size:      divUp(size, logicalSector) * logicalSector,
 		DiskID:    output.Identifier(opt.UUID, "vhdx"),
+	}}, nil
+}
+
+// Finish implements pieces.Format.
+func (w *Writer) Finish(context.Context) error {
+	// The last block is whole.
+	if err := w.out.Truncate(w.table.end); err != nil {
+		return err
+	}
+	if _, err := w.out.WriteAt(w.table.entries, offTable); err != nil {
+		return err
 	}
 	b := make([]byte, sizeMetadata)
-	meta.encode(b)
-	if _, err := out.WriteAt(b, offMetadata); err != nil {
+	w.meta.encode(b)
+	if _, err := w.out.WriteAt(b, offMetadata); err != nil {
 		return err
 	}
-	if _, err := out.WriteAt(headers(meta.DiskID, t.length), 0); err != nil {
+	if _, err := w.out.WriteAt(headers(w.meta.DiskID, w.table.length), 0); err != nil {
 		return err
 	}
-	return out.Sync()
+	return w.out.Sync()
 }
 
 // headers returns the header section of the disk with the identifier.

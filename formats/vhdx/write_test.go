@@ -178,7 +178,7 @@ func TestLarge(t *testing.T) {
 
 func TestContract(t *testing.T) {
 	disktest.CheckDeterminism(t, encode)
-	disktest.CheckProgress(t, encode, 4<<10)
+	disktest.CheckProgress(t, encode, 64<<10)
 	disktest.CheckErrors(t, encode)
 	disktest.CheckCancel(t, encode, func(f *os.File) bool { return string(disktest.Head(t, f.Name(), 8)) == "vhdxfile" })
 }

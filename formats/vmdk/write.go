@@ -25,8 +25,8 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/output"
+	"imgbuild/formats/pieces"
 	"imgbuild/partition"
 )
 
@@ -70,7 +70,7 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 	if err != nil {
 		return err
 	}
-	return deflate.Write(ctx, img, []deflate.Format{w}, opt.Progress)
+	return pieces.Write(ctx, img, []pieces.Format{w}, opt.Progress)
 }
 
 // Writer writes a disk image from pieces that other formats may be made of, too.
@@ -80,7 +80,7 @@ type Writer struct {
 	disk   *Stream
 }
 
-var _ deflate.Format = (*Writer)(nil)
+var _ pieces.Format = (*Writer)(nil)
 
 // NewWriter returns the Writer of a disk of size bytes, which writes what [Write]
 // does.
@@ -95,13 +95,13 @@ func NewWriter(size int64, f *os.File, opt Options) (*Writer, error) {
 	return w, nil
 }
 
-// Want implements deflate.Format.
-func (*Writer) Want() deflate.Want { return deflate.Want{Adler: true} }
+// Want implements pieces.Format.
+func (*Writer) Want() pieces.Want { return pieces.Want{Stream: true, Adler: true} }
 
-// Add implements deflate.Format.
-func (w *Writer) Add(_ context.Context, p *deflate.Piece) error { return w.disk.Add(p) }
+// Add implements pieces.Format.
+func (w *Writer) Add(_ context.Context, p *pieces.Piece) error { return w.disk.Add(p) }
 
-// Finish implements deflate.Format.
+// Finish implements pieces.Format.
 func (w *Writer) Finish(context.Context) error {
 	if _, err := w.disk.Finish(); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (w *Writer) Finish(context.Context) error {
 	return w.out.Sync()
 }
 
-// Stop implements deflate.Format.
+// Stop implements pieces.Format.
 func (w *Writer) Stop() { w.out.Stop() }
 
 // Stream writes a disk image to anything, front to back. Errors of it come back as
@@ -186,7 +186,7 @@ func (s *Stream) writeHead(opt Options) error {
 }
 
 // Add writes a grain.
-func (s *Stream) Add(p *deflate.Piece) error {
+func (s *Stream) Add(p *pieces.Piece) error {
 	if at := p.Number / tableGrains; at != s.at {
 		if err := s.finishTable(); err != nil {
 			return err
@@ -212,7 +212,7 @@ func (s *Stream) Add(p *deflate.Piece) error {
 const zlibHeader = "\x78\x9c"
 
 // A piece is a grain.
-var _ [grainSize]byte = [deflate.Size]byte{}
+var _ [grainSize]byte = [pieces.Size]byte{}
 
 // finishTable writes the grain table, if there is one.
 func (s *Stream) finishTable() error {

@@ -16,8 +16,8 @@ import (
 
 	"imgbuild/disk"
 	"imgbuild/fault"
-	"imgbuild/formats/deflate"
 	"imgbuild/formats/output/disktest"
+	"imgbuild/formats/pieces"
 	"imgbuild/partition"
 )
 
@@ -263,7 +263,7 @@ func TestLarge(t *testing.T) {
 // TestTooMuchData checks that a file whose offsets do not fit 32 bits fails.
 func TestTooMuchData(t *testing.T) {
 	s := &Stream{w: io.Discard, sector: maxSectors - 1, directory: make([]uint32, 1), at: -1}
-	p := &deflate.Piece{Stream: []byte(deflate.Last)}
+	p := &pieces.Piece{Stream: []byte(pieces.Last)}
 	if err := s.Add(p); err != nil {
 		t.Error(err)
 	}
@@ -279,7 +279,7 @@ func TestStreamInfo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := deflate.Write(t.Context(), img, []deflate.Format{adder{s}}, nil); err != nil {
+	if err := pieces.Write(t.Context(), img, []pieces.Format{adder{s}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	info, err := s.Finish()
@@ -295,10 +295,10 @@ func TestStreamInfo(t *testing.T) {
 // adder only adds pieces.
 type adder struct{ *Stream }
 
-func (a adder) Add(_ context.Context, p *deflate.Piece) error { return a.Stream.Add(p) }
+func (a adder) Add(_ context.Context, p *pieces.Piece) error { return a.Stream.Add(p) }
 
 func (adder) Finish(context.Context) error { return nil }
-func (adder) Want() deflate.Want           { return deflate.Want{Adler: true} }
+func (adder) Want() pieces.Want            { return pieces.Want{Stream: true, Adler: true} }
 func (adder) Stop()                        {}
 
 type failing struct{ err error }

@@ -28,7 +28,13 @@ func compared() [][2]string {
 		{"--type gce", ""},
 		{"--type ova", ""},
 		{"--type containerdisk", ""},
+		{"--type qcow2 --type vmdk", ""},
+		{"--type raw --type qcow2 --type vmdk", ""},
+		{"--type qcow2 --type vmdk --type gce", ""},
+		{"--type qcow2 --type vmdk --type gce --type ova", ""},
 		{"--type qcow2 --type vmdk --type gce --type ova --type containerdisk", ""},
+		{"--type raw --type qcow2 --type vmdk --type gce --type ova --type containerdisk", ""},
+		{"--type raw --type vhd", ""},
 	}
 }
 

@@ -40,7 +40,7 @@ func ranks() []string {
 		"formats/diskfile",
 		"formats/ova formats/gce formats/bmap formats/containerdisk",
 		"formats/raw formats/qcow2 formats/vmdk formats/vhd formats/vhdx formats/vdi formats/compressed formats/iso",
-		"formats/deflate",
+		"formats/pieces",
 		"formats/output formats/input",
 		"bootc ostree composefs",
 		"bootloader",

@@ -1,4 +1,17 @@
-package deflate
+// Package pieces cuts the content of a disk into pieces and prepares them, once for
+// all formats that are made of it together.
+//
+// Those that store it as it is, raw, VHD, VHDX and VDI, share its reading and the
+// search for zeros. Those that compress it share that, too: qcow2, VMDK and gzip
+// all hold 64 KiB of the disk, or may, as a stream of RFC 1951, and differ in what
+// they put around it. So that each of them is the same bytes by itself and beside
+// others, all of them take what serves the most particular one.
+//
+// That is QEMU, which inflates clusters with a window of 4 KiB. Measured with a
+// disk that holds 614 MB, sizes in MB: qcow2 375 and VMDK 375 with this window;
+// VMDK 366 with one of 32 KiB, in 1.4 times the time; qemu-img makes 359 in 3
+// times the time.
+package pieces
 
 import (
 	"context"
@@ -11,12 +24,21 @@ import (
 	"imgbuild/ordered"
 )
 
+const (
+	// Size is the number of bytes of a piece.
+	Size = 64 << 10
+	// Grain is the size and alignment in bytes of the zeros that are left out where
+	// pieces are stored as they are: the block of nearly all file systems.
+	Grain = 4 << 10
+)
+
 // Piece is 64 KiB of a disk that are not zero.
 type Piece struct {
-	Number int64  // of the piece: its offset on the disk, divided by Size
-	Plain  []byte // Size bytes, with zeros behind the end of the disk
-	Stream []byte // compressed, with Last at the end
-	Sums   Sums   // of Plain
+	Number int64         // of the piece: its offset on the disk, divided by Size
+	Plain  []byte        // Size bytes, with zeros behind the end of the disk
+	Runs   []output.Span // what of Plain is not zero, in units of Grain, up to the end of the disk
+	Stream []byte        // compressed, with Last at the end, where one format wants it
+	Sums   Sums          // of Plain
 }
 
 // Blocks returns the compressed piece without Last.
@@ -29,12 +51,15 @@ type Sums struct {
 	Adler uint32 // of RFC 1950
 }
 
-// Want says which checksums a format wants.
-type Want struct{ CRC, Adler bool }
+// Want says what a format wants of a piece but its bytes.
+type Want struct {
+	Stream     bool
+	CRC, Adler bool // of Sums
+}
 
 // Format is a file that is made of the pieces of a disk.
 type Format interface {
-	// Want returns which checksums Add looks at.
+	// Want returns what Add looks at.
 	Want() Want
 	// Add takes the next piece. The pieces come in ascending order, those that are
 	// zero are left out. Nothing of it may be kept.
@@ -54,7 +79,8 @@ type batch struct {
 	output.Piece
 	size   int64 // bytes of the disk
 	pieces []Piece
-	out    []byte // what the streams are cut from
+	runs   []output.Span // what the runs of the pieces are cut from
+	out    []byte        // the same of the streams
 }
 
 // Write makes all formats of img, side by side. Progress, which may be nil, is
@@ -97,14 +123,14 @@ func addAll(ctx context.Context, img *disk.Image, formats []Format, progress fun
 	var want Want
 	for _, f := range formats {
 		w := f.Want()
-		want.CRC, want.Adler = want.CRC || w.CRC, want.Adler || w.Adler
+		want = Want{Stream: want.Stream || w.Stream, CRC: want.CRC || w.CRC, Adler: want.Adler || w.Adler}
 	}
 	cutter := output.NewCutter(img, Size, batchSize)
 	defer cutter.Stop()
 	done := int64(0)
 	return ordered.Run(ctx, slots, ordered.Stages[*batch]{
 		Fill: func(b *batch) bool { return cutter.Next(&b.Piece) },
-		Work: func(worker int, b *batch) error { return b.compress(img, compressors[worker], want) },
+		Work: func(worker int, b *batch) error { return b.prepare(img, compressors[worker], want) },
 		Emit: func(b *batch) error {
 			// Some formats hash what they write, and all wait for the host.
 			var g errgroup.Group
@@ -129,32 +155,38 @@ func addAll(ctx context.Context, img *disk.Image, formats []Format, progress fun
 	})
 }
 
-// compress reads the pieces of b and compresses those that are not zero.
-func (b *batch) compress(img *disk.Image, c *Compressor, want Want) error {
+// prepare reads the pieces of b, and makes what is wanted of those that are not
+// zero.
+func (b *batch) prepare(img *disk.Image, c *Compressor, want Want) error {
 	if err := b.Read(img); err != nil {
 		return err
 	}
 	b.size = int64(len(b.Data))
+	end := len(b.Data) // of the disk, perhaps
 	b.Pad(Size)
-	b.pieces, b.out = b.pieces[:0], b.out[:0]
-	for pos := 0; pos < len(b.Data); pos += Size {
-		plain := b.Data[pos : pos+Size]
-		if output.IsZero(plain) {
+	// A later append may move b.runs and b.out; what was cut from them stays valid.
+	b.pieces, b.runs, b.out = b.pieces[:0], b.runs[:0], b.out[:0]
+	for pos := 0; pos < end; pos += Size {
+		run := len(b.runs)
+		b.runs = output.AppendRuns(b.runs, b.Data[pos:min(pos+Size, end)], Grain)
+		if len(b.runs) == run {
 			continue
 		}
-		start := len(b.out)
-		out, err := c.Append(b.out, plain)
-		if err != nil {
-			return err
+		p := Piece{Number: (b.Off + int64(pos)) / Size, Plain: b.Data[pos : pos+Size], Runs: b.runs[run:]}
+		if want.Stream {
+			start := len(b.out)
+			out, err := c.Append(b.out, p.Plain)
+			if err != nil {
+				return err
+			}
+			b.out = append(out, Last...)
+			p.Stream = b.out[start:]
 		}
-		// A later append may move b.out; what was cut from it stays valid.
-		b.out = append(out, Last...)
-		p := Piece{Number: (b.Off + int64(pos)) / Size, Plain: plain, Stream: b.out[start:]}
 		if want.CRC {
-			p.Sums.CRC = crc32.ChecksumIEEE(plain)
+			p.Sums.CRC = crc32.ChecksumIEEE(p.Plain)
 		}
 		if want.Adler {
-			p.Sums.Adler = Adler32(plain)
+			p.Sums.Adler = Adler32(p.Plain)
 		}
 		b.pieces = append(b.pieces, p)
 	}

@@ -1,23 +1,9 @@
-// Package deflate compresses the pieces of a disk, once for all formats that are
-// made of it together: qcow2, VMDK and gzip all hold 64 KiB of the disk, or may, as
-// a stream of RFC 1951, and differ in what they put around it. So that each of
-// them is the same bytes by itself and beside others, all of them take what serves
-// the most particular one.
-//
-// That is QEMU, which inflates clusters with a window of 4 KiB. Measured with a
-// disk that holds 614 MB, sizes in MB: qcow2 375 and VMDK 375 with this window;
-// VMDK 366 with one of 32 KiB, in 1.4 times the time; qemu-img makes 359 in 3
-// times the time.
-package deflate
+package pieces
 
 import "github.com/klauspost/compress/flate"
 
-const (
-	// Size is the number of bytes of a piece.
-	Size = 64 << 10
-	// Window is the largest distance of back-references in bytes.
-	Window = 4 << 10
-)
+// Window is the largest distance of back-references in bytes.
+const Window = 4 << 10
 
 // Last is an empty last block, which ends a stream behind whole blocks.
 const Last = "\x03\x00"

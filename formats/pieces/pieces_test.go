@@ -1,4 +1,4 @@
-package deflate
+package pieces
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"imgbuild/formats/output"
 	"imgbuild/formats/output/disktest"
 )
 
@@ -19,6 +20,7 @@ type record struct {
 	t        *testing.T
 	plain    map[int64][]byte
 	order    []int64
+	runs     [][]output.Span
 	streams  []byte
 	fail     error // of Add
 	failEnd  error // of Finish
@@ -45,6 +47,7 @@ func (r *record) Add(_ context.Context, p *Piece) error {
 	}
 	r.plain[p.Number] = bytes.Clone(p.Plain)
 	r.order = append(r.order, p.Number)
+	r.runs = append(r.runs, slices.Clone(p.Runs))
 	r.streams = append(r.streams, p.Blocks()...)
 	return nil
 }
@@ -54,7 +57,7 @@ func (r *record) Finish(context.Context) error {
 	return r.failEnd
 }
 
-func (*record) Want() Want { return Want{CRC: true, Adler: true} }
+func (*record) Want() Want { return Want{Stream: true, CRC: true, Adler: true} }
 
 func (r *record) Stop() { r.stopped++ }
 
