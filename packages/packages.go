@@ -17,13 +17,14 @@ import (
 
 // Limits of what a database may hold. Debian has 65,000 packages in all.
 const (
-	MaxPackages = 200_000
-	MaxField    = 1 << 20 // bytes of one value
-	MaxDatabase = 1 << 30 // bytes of all files of a database
+	MaxPackages  = 200_000
+	MaxRelations = 8 << 20 // capabilities and requirements of all packages
+	MaxField     = 1 << 20 // bytes of one value
+	MaxDatabase  = 1 << 30 // bytes of all files of a database
 )
 
-// ErrTooMany is returned for a database with more than MaxPackages.
-var ErrTooMany = errors.New("more packages than there can be")
+// ErrTooMany is returned for a database with more than MaxPackages or MaxRelations.
+var ErrTooMany = errors.New("more packages, or relations between them, than there can be")
 
 // Type is the kind of a package, as purl has it.
 type Type string
@@ -68,9 +69,36 @@ func Compare(a, b *Package) int {
 	return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Arch, b.Arch))
 }
 
+// List gathers the packages of a database, within the limits.
+type List struct {
+	Packages  []*Package
+	relations int
+}
+
+// Add adds a package. The error is ErrTooMany.
+func (l *List) Add(p *Package) error {
+	if l.Packages = append(l.Packages, p); len(l.Packages) > MaxPackages {
+		return ErrTooMany
+	}
+	n := len(p.Provides)
+	for _, r := range p.Requires {
+		n += len(r)
+	}
+	return l.Count(n)
+}
+
+// Count counts relations that a package got after it was added.
+func (l *List) Count(n int) error {
+	if l.relations += n; l.relations > MaxRelations {
+		return ErrTooMany
+	}
+	return nil
+}
+
 // Resolve puts the packages of a database in order, and works out which of them
-// depend on which. The same package twice is there once.
-func Resolve(list []*Package) []*Package {
+// depend on which. The same package twice is there once. The error is ErrTooMany:
+// of 100,000 packages that need what all of them provide, each depends on all.
+func Resolve(list []*Package) ([]*Package, error) {
 	slices.SortStableFunc(list, Compare)
 	list = slices.CompactFunc(list, func(a, b *Package) bool { return Compare(a, b) == 0 })
 	names, provided := map[string][]int{}, map[string][]int{}
@@ -82,6 +110,7 @@ func Resolve(list []*Package) []*Package {
 			}
 		}
 	}
+	depends := 0
 	for i, p := range list {
 		p.Depends = nil
 		for _, r := range p.Requires {
@@ -93,6 +122,9 @@ func Resolve(list []*Package) []*Package {
 				if len(found) == 0 {
 					continue
 				}
+				if depends += len(found); depends > MaxRelations {
+					return nil, ErrTooMany
+				}
 				p.Depends = append(p.Depends, sameArch(list, found, p.Arch)...)
 				break
 			}
@@ -101,7 +133,7 @@ func Resolve(list []*Package) []*Package {
 		p.Depends = slices.Compact(p.Depends)
 		p.Depends = slices.DeleteFunc(p.Depends, func(k int) bool { return k == i })
 	}
-	return list
+	return list, nil
 }
 
 // sameArch leaves of several packages those of the architecture, where there are
@@ -151,18 +183,6 @@ func ValidCPE(s string) bool {
 type Inventory struct {
 	OS       OS
 	Packages []*Package // those of each database together
-}
-
-// Document is what an SBOM is of, beside the packages.
-type Document struct {
-	Name    string // of the image, without transport
-	Digest  string // of its manifest: "sha256:…"
-	Arch    string // GOARCH
-	PURL    string // of the image, "" where it is in no registry
-	Tool    string // name of the program
-	Version string // of the program
-	Created int64  // seconds since 1970
-	Inventory
 }
 
 // PURL returns the package URL of a package on a system.

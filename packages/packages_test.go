@@ -8,7 +8,7 @@ import (
 )
 
 func TestResolve(t *testing.T) {
-	list := Resolve([]*Package{
+	list, err := Resolve([]*Package{
 		{Name: "c", Arch: "i386", Provides: []string{"libc.so"}},
 		{Name: "b", Arch: "amd64", Requires: []Requirement{{"none", "c"}, {"libx"}, {"b"}}},
 		{Name: "c", Arch: "amd64", Provides: []string{"libc.so", "libc.so"}},
@@ -16,6 +16,9 @@ func TestResolve(t *testing.T) {
 		{Name: "x1", Arch: "amd64", Provides: []string{"libx"}}, {Name: "x2", Arch: "amd64", Provides: []string{"libx"}},
 		{Name: "b", Arch: "amd64"},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var got []string
 	for _, p := range list {
 		got = append(got, fmt.Sprint(p.Name, ":", p.Arch, p.Depends))
@@ -23,6 +26,35 @@ func TestResolve(t *testing.T) {
 	want := []string{"a:all[1 2 3]", "b:amd64[2 4 5]", "c:amd64[]", "c:i386[]", "x1:amd64[]", "x2:amd64[]"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q\nwant %q", got, want)
+	}
+}
+
+// What a few megabytes can say would take more memory than there is.
+func TestLimits(t *testing.T) {
+	var list List
+	for i := range 4000 { // each depends on all
+		p := &Package{Name: fmt.Sprint(i), Provides: []string{"x"}, Requires: []Requirement{{"x"}}}
+		if err := list.Add(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Resolve(list.Packages); err != ErrTooMany {
+		t.Errorf("dependencies: %v", err)
+	}
+	many := &Package{Requires: []Requirement{make([]string, MaxRelations/2), make([]string, MaxRelations/2)}}
+	if err := new(List).Add(many); err != nil {
+		t.Errorf("as many as possible: %v", err)
+	}
+	many.Provides = []string{"x"}
+	if err := new(List).Add(many); err != ErrTooMany {
+		t.Errorf("relations: %v", err)
+	}
+	list.Packages = make([]*Package, MaxPackages-1)
+	if err := list.Add(&Package{}); err != nil {
+		t.Errorf("as many packages as possible: %v", err)
+	}
+	if err := list.Add(&Package{}); err != ErrTooMany {
+		t.Errorf("packages: %v", err)
 	}
 }
 
@@ -87,6 +119,24 @@ func TestLicenses(t *testing.T) {
 	}
 	if a, b := Idstring("a_b"), Idstring("a b"); a == b {
 		t.Error("two texts have one identifier")
+	}
+}
+
+func TestDistinct(t *testing.T) {
+	got := Distinct([]string{"a", "b", "a", "a.1", "a", "a.2", "a.1"}, ".")
+	if want := []string{"a", "b", "a.3", "a.1", "a.4", "a.2", "a.1.1"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestWebsite(t *testing.T) {
+	for s, want := range map[string]bool{
+		"https://example.com/%41?b#c": true, "ftp://example.com": true,
+		"": false, "example.com": false, "javascript:x": false, "git://example.com/a": false, "https://example.com/a b": false, "http://[": false,
+	} {
+		if (Website(s) == s && s != "") != want {
+			t.Errorf("%q: %v", s, !want)
+		}
 	}
 }
 

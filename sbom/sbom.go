@@ -65,23 +65,26 @@ type database struct {
 	name string
 	// read returns what is installed; an error that wraps fs.ErrNotExist is about an
 	// image without such a database.
-	read func(ctx context.Context, root *tree.Inode) ([]*packages.Package, error)
+	read func(ctx context.Context, f *files) ([]*packages.Package, error)
 }
 
 // Read reads all package databases of the system in a tree, of which os-release says
-// what it is. Without any, the inventory has no packages. Errors are of the class BadImage where a database is
-// damaged, Unsupported where it is of a kind that is not read.
+// what it is. Without any, the inventory has no packages. Errors are of the class
+// BadImage where a database is damaged, Unsupported where it is of a kind that is not
+// read.
 func Read(ctx context.Context, root *tree.Inode, release map[string]string) (*packages.Inventory, error) {
 	inv := &packages.Inventory{OS: system(release)}
 	for _, db := range databases() {
-		list, err := db.read(ctx, root)
+		list, err := db.read(ctx, &files{root: root})
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
+		}
+		if err == nil {
+			list, err = packages.Resolve(list)
 		}
 		if err != nil {
 			return nil, fault.Default(fault.BadImage, fmt.Errorf("packages of %s: %w", db.name, err))
 		}
-		list = packages.Resolve(list)
 		base := len(inv.Packages)
 		for _, p := range list {
 			for i := range p.Depends {
@@ -105,19 +108,30 @@ func clean(p *packages.Package) {
 	}
 }
 
-// open returns the content of a file, following symbolic links in the image.
-func open(root *tree.Inode, name string) (*tree.Inode, error) {
-	i, err := tree.Resolve(root, name)
+// files opens the files of one database.
+type files struct {
+	root *tree.Inode
+	size int64 // of all that were opened, in bytes
+}
+
+// open returns a regular file, following symbolic links in the image.
+func (f *files) open(name string) (*tree.Inode, error) {
+	i, err := tree.Resolve(f.root, name)
 	if err != nil {
 		return nil, err
 	}
 	if !i.IsFile() {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
 	}
-	if i.Content.Size() > packages.MaxDatabase {
-		return nil, fmt.Errorf("%s: %d bytes, more than %d", name, i.Content.Size(), int64(packages.MaxDatabase))
+	return i, f.take(name, i)
+}
+
+// take counts a file. One with many names is read, and counted, by each of them.
+func (f *files) take(name string, i *tree.Inode) error {
+	if f.size += i.Content.Size(); f.size > packages.MaxDatabase {
+		return fmt.Errorf("%s: %d bytes with all before, more than %d", name, f.size, int64(packages.MaxDatabase))
 	}
-	return i, nil
+	return nil
 }
 
 // dpkgDirs are the places of dpkg's database; images whose /var is not part of the
@@ -125,22 +139,23 @@ func open(root *tree.Inode, name string) (*tree.Inode, error) {
 func dpkgDirs() []string { return []string{"usr/lib/sysimage/dpkg", "var/lib/dpkg"} }
 
 // readDeb reads dpkg's database, of the first place that has one.
-func readDeb(ctx context.Context, root *tree.Inode) (list []*packages.Package, err error) {
+func readDeb(ctx context.Context, f *files) ([]*packages.Package, error) {
+	var list packages.List
 	found := false
 	for _, dir := range dpkgDirs() {
-		files := []string{dir + "/status"}
-		if d, err := tree.Resolve(root, dir+"/status.d"); err == nil && d.IsDir() {
+		names := []string{dir + "/status"}
+		if d, err := tree.Resolve(f.root, dir+"/status.d"); err == nil && d.IsDir() {
 			for _, e := range d.Entries() {
 				if !strings.HasSuffix(e.Name, ".md5sums") {
-					files = append(files, dir+"/status.d/"+e.Name)
+					names = append(names, dir+"/status.d/"+e.Name)
 				}
 			}
 		}
-		for _, name := range files {
+		for _, name := range names {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			i, err := open(root, name)
+			i, err := f.open(name)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -152,7 +167,11 @@ func readDeb(ctx context.Context, root *tree.Inode) (list []*packages.Package, e
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
-			list = append(list, more...)
+			for _, p := range more {
+				if err := list.Add(p); err != nil {
+					return nil, fmt.Errorf("%s: %w", name, err)
+				}
+			}
 		}
 		if found {
 			break
@@ -161,22 +180,35 @@ func readDeb(ctx context.Context, root *tree.Inode) (list []*packages.Package, e
 	if !found {
 		return nil, fs.ErrNotExist
 	}
-	for _, p := range list {
-		p.License = copyright(root, p)
+	licenses := map[*tree.Inode]string{} // packages of one source share the file
+	for _, p := range list.Packages {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		i := copyright(f.root, p)
+		if i == nil {
+			continue
+		}
+		text, ok := licenses[i]
+		if !ok {
+			text = deb.License(i.Content.Reader())
+			licenses[i] = text
+		}
+		p.License = text
 	}
-	return list, nil
+	return list.Packages, nil
 }
 
-// copyright returns the licences of a Debian package.
-func copyright(root *tree.Inode, p *packages.Package) string {
+// copyright returns the file with the licences of a Debian package, or nil.
+func copyright(root *tree.Inode, p *packages.Package) *tree.Inode {
 	if !tree.ValidName(p.Name) {
-		return ""
+		return nil
 	}
 	i, err := tree.Resolve(root, path.Join("usr/share/doc", p.Name, "copyright"))
 	if err != nil || !i.IsFile() || i.Content.Size() > deb.MaxCopyright {
-		return ""
+		return nil
 	}
-	return deb.License(i.Content.Reader())
+	return i
 }
 
 // rpmFile is a file of a database of RPM.
@@ -184,10 +216,10 @@ type rpmFile struct{ content.Ref }
 
 // readRPM reads RPM's database, of the first place that has one. rpm-ostree keeps it
 // in usr/share, Fedora in usr/lib/sysimage, and others where it always was.
-func readRPM(ctx context.Context, root *tree.Inode) ([]*packages.Package, error) {
+func readRPM(ctx context.Context, f *files) ([]*packages.Package, error) {
 	for _, dir := range []string{"usr/lib/sysimage/rpm", "usr/share/rpm", "var/lib/rpm"} {
 		list, err := rpm.Read(ctx, func(name string) (rpm.File, error) {
-			i, err := open(root, dir+"/"+name)
+			i, err := f.open(dir + "/" + name)
 			if err != nil {
 				return nil, err
 			}
@@ -206,9 +238,9 @@ func readRPM(ctx context.Context, root *tree.Inode) ([]*packages.Package, error)
 
 // readAPK reads apk's database: in lib, which is a link to usr/lib where /usr is
 // merged.
-func readAPK(_ context.Context, root *tree.Inode) ([]*packages.Package, error) {
+func readAPK(_ context.Context, f *files) ([]*packages.Package, error) {
 	for _, name := range []string{"lib/apk/db/installed", "usr/lib/apk/db/installed"} {
-		i, err := open(root, name)
+		i, err := f.open(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -225,15 +257,16 @@ func readAPK(_ context.Context, root *tree.Inode) ([]*packages.Package, error) {
 }
 
 // readALPM reads pacman's local database, which bootc images have below /usr.
-func readALPM(ctx context.Context, root *tree.Inode) (list []*packages.Package, err error) {
+func readALPM(ctx context.Context, f *files) ([]*packages.Package, error) {
 	for _, dir := range []string{"usr/lib/sysimage/pacman/local", "usr/lib/sysimage/lib/pacman/local", "usr/lib/pacman/local", "var/lib/pacman/local"} {
-		d, err := tree.Resolve(root, dir)
+		d, err := tree.Resolve(f.root, dir)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !d.IsDir() {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		var list packages.List
 		for _, e := range d.Entries() {
 			if err := ctx.Err(); err != nil {
 				return nil, err
@@ -245,15 +278,18 @@ func readALPM(ctx context.Context, root *tree.Inode) (list []*packages.Package, 
 			if desc == nil || !desc.IsFile() || desc.Content.Size() > alpm.MaxDesc {
 				return nil, fmt.Errorf("%s/%s: no file desc of at most %d bytes", dir, e.Name, alpm.MaxDesc)
 			}
+			if err := f.take(dir+"/"+e.Name, desc); err != nil {
+				return nil, err
+			}
 			p, err := alpm.Parse(desc.Content.Reader())
 			if err != nil {
 				return nil, fmt.Errorf("%s/%s/desc: %w", dir, e.Name, err)
 			}
-			if list = append(list, p); len(list) > packages.MaxPackages {
-				return nil, packages.ErrTooMany
+			if err := list.Add(p); err != nil {
+				return nil, fmt.Errorf("%s/%s/desc: %w", dir, e.Name, err)
 			}
 		}
-		return list, nil
+		return list.Packages, nil
 	}
 	return nil, fs.ErrNotExist
 }

@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"imgbuild/content"
 	"imgbuild/fault"
+	"imgbuild/packages"
 	"imgbuild/tree"
 )
 
-// files makes a tree of files, and of symbolic links where a content begins with
+// filesOf makes a tree of files, and of symbolic links where a content begins with
 // "->".
-func files(t *testing.T, list map[string]string) *tree.Inode {
+func filesOf(t *testing.T, list map[string]string) *tree.Inode {
 	t.Helper()
 	root := tree.NewDir(0o755)
 	for name, text := range list {
@@ -53,7 +55,7 @@ func TestReadDeb(t *testing.T) {
 		"not UTF-8 at all": {map[string]string{"var/lib/dpkg/status": debPackage("a\xff")}, "a\ufffd"},
 		"a hostile name":   {map[string]string{"var/lib/dpkg/status": debPackage("../../etc"), "usr/share/doc/x": ""}, "../../etc"},
 	} {
-		inv, err := Read(context.Background(), files(t, c.files), map[string]string{"ID": "x"})
+		inv, err := Read(context.Background(), filesOf(t, c.files), map[string]string{"ID": "x"})
 		got := ""
 		if err != nil {
 			if got = err.Error(); fault.ClassOf(err) != fault.BadImage || !strings.Contains(got, c.want) {
@@ -73,14 +75,14 @@ func TestReadDeb(t *testing.T) {
 
 // A database that is not read is refused, not passed over.
 func TestReadBerkeley(t *testing.T) {
-	_, err := Read(context.Background(), files(t, map[string]string{"var/lib/rpm/Packages": "x"}), nil)
+	_, err := Read(context.Background(), filesOf(t, map[string]string{"var/lib/rpm/Packages": "x"}), nil)
 	if fault.ClassOf(err) != fault.Unsupported || !strings.Contains(err.Error(), "packages of rpm: var/lib/rpm: Packages: is a database of Berkeley DB") || fault.HintOf(err) == "" {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestLicenseOfDeb(t *testing.T) {
-	root := files(t, map[string]string{
+	root := filesOf(t, map[string]string{
 		"var/lib/dpkg/status":       debPackage("a") + debPackage("b"),
 		"usr/share/doc/a/copyright": "Format: x\nLicense: Expat\n",
 		"usr/share/doc/b":           "->a",
@@ -96,10 +98,39 @@ func TestLicenseOfDeb(t *testing.T) {
 	}
 }
 
+// A database is as large as all files that it is read from, also where links make
+// them one.
+func TestSizeOfDatabase(t *testing.T) {
+	root := filesOf(t, map[string]string{"var/lib/dpkg/status.d/a": "->x", "var/lib/dpkg/status.d/b": "->x"})
+	const size = packages.MaxDatabase/2 + 1
+	if err := tree.Put(root, "var/lib/dpkg/status.d/x", tree.NewFile(0o644, content.NewRef(strings.NewReader("Package: a\n\n"), 0, size))); err != nil {
+		t.Fatal(err)
+	}
+	f := &files{root: root}
+	if _, err := f.open("var/lib/dpkg/status.d/a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.open("var/lib/dpkg/status.d/b"); err == nil || !strings.Contains(err.Error(), "with all before") {
+		t.Errorf("%v", err)
+	}
+}
+
+// What nobody can have installed is refused in time, and before memory is gone.
+func TestTooManyDependencies(t *testing.T) {
+	var b strings.Builder
+	for i := range 4000 {
+		b.WriteString("Package: p" + strconv.Itoa(i) + "\nProvides: x\nDepends: x\n\n")
+	}
+	_, err := Read(context.Background(), filesOf(t, map[string]string{"var/lib/dpkg/status": b.String()}), nil)
+	if !errors.Is(err, packages.ErrTooMany) || fault.ClassOf(err) != fault.BadImage {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestReadCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Read(ctx, files(t, map[string]string{"var/lib/dpkg/status": debPackage("a")}), nil); !errors.Is(err, context.Canceled) {
+	if _, err := Read(ctx, filesOf(t, map[string]string{"var/lib/dpkg/status": debPackage("a")}), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }

@@ -82,7 +82,11 @@ func read(t *testing.T) []*packages.Package {
 		}
 		list = append(list, p)
 	}
-	return packages.Resolve(list)
+	list, err := packages.Resolve(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 func TestParse(t *testing.T) {

@@ -19,7 +19,7 @@ const maxLine = packages.MaxField
 // Parse parses a file "installed": packages with a line for each field, a letter,
 // a colon and the value, and an empty line after each.
 func Parse(r io.Reader) ([]*packages.Package, error) {
-	var list []*packages.Package
+	var list packages.List
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 0, 64<<10), maxLine)
 	var p *packages.Package
@@ -31,11 +31,9 @@ func Parse(r io.Reader) ([]*packages.Package, error) {
 		if p.Name == "" {
 			return fmt.Errorf("line %d: a package without a name", number)
 		}
-		if list = append(list, p); len(list) > packages.MaxPackages {
-			return packages.ErrTooMany
-		}
+		err := list.Add(p)
 		p = nil
-		return nil
+		return err
 	}
 	for s.Scan() {
 		number++
@@ -53,6 +51,9 @@ func Parse(r io.Reader) ([]*packages.Package, error) {
 			p = &packages.Package{Type: packages.APK}
 		}
 		field(p, line[0], line[2:])
+		if len(p.Provides)+len(p.Requires) > packages.MaxRelations {
+			return nil, packages.ErrTooMany
+		}
 	}
 	if err := s.Err(); err != nil {
 		if errors.Is(err, bufio.ErrTooLong) {
@@ -60,7 +61,8 @@ func Parse(r io.Reader) ([]*packages.Package, error) {
 		}
 		return nil, err
 	}
-	return list, end()
+	err := end()
+	return list.Packages, err
 }
 
 // field sets what a line says. The lines of files are of no interest.

@@ -69,7 +69,9 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list = packages.Resolve(list)
+	if list, err = packages.Resolve(list); err != nil {
+		t.Fatal(err)
+	}
 	var got []string
 	for _, p := range list {
 		line := p.Name + " " + p.Version + " " + p.License + " " + p.Source + " <"

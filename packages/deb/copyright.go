@@ -10,13 +10,18 @@ import (
 // MaxCopyright is the largest copyright file that is read, in bytes.
 const MaxCopyright = 2 << 20
 
+// maxLicense is the longest licence that is made of one, in bytes.
+const maxLicense = 16 << 10
+
 // License returns the licences of a machine-readable copyright file
-// (copyright-format 1.0) as one expression of SPDX, and "" for any other file.
+// (copyright-format 1.0) as one expression of SPDX, and "" for any other file, or
+// where there are too many.
 func License(r io.Reader) string {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 0, 4<<10), maxLine)
 	var found []string
-	first := true
+	seen := map[string]bool{}
+	first, size := true, 0
 	for s.Scan() {
 		line := s.Text()
 		key, value, ok := strings.Cut(line, ":")
@@ -30,8 +35,12 @@ func License(r io.Reader) string {
 		if value = strings.TrimSpace(value); !ok || !strings.EqualFold(key, "License") || value == "" {
 			continue
 		}
-		if e := expression(value); !slices.Contains(found, e) {
+		if e := expression(value); !seen[e] {
+			seen[e] = true
 			found = append(found, e)
+			if size += len(e); size > maxLicense {
+				return ""
+			}
 		}
 	}
 	slices.Sort(found)

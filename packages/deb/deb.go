@@ -23,7 +23,7 @@ const maxLine = packages.MaxField
 // Parse parses a status file and returns what of it is installed. Packages of which
 // only configuration files are left are not.
 func Parse(r io.Reader) ([]*packages.Package, error) {
-	var list []*packages.Package
+	var list packages.List
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 0, 64<<10), maxLine)
 	fields := map[string]string{}
@@ -37,8 +37,8 @@ func Parse(r io.Reader) ([]*packages.Package, error) {
 			return fmt.Errorf("line %d: %w", number, err)
 		}
 		if p != nil {
-			if list = append(list, p); len(list) > packages.MaxPackages {
-				return packages.ErrTooMany
+			if err := list.Add(p); err != nil {
+				return err
 			}
 		}
 		clear(fields)
@@ -77,7 +77,8 @@ func Parse(r io.Reader) ([]*packages.Package, error) {
 		}
 		return nil, err
 	}
-	return list, end()
+	err := end()
+	return list.Packages, err
 }
 
 // canonical returns the name of a field, of which the case does not count.

@@ -61,6 +61,9 @@ const (
 	maxData    = 256 << 20
 )
 
+// maxCount bounds a list of strings or numbers; no package has a million files.
+const maxCount = 1 << 20
+
 // header is the header of an installed package as the database keeps it
 // (docs/manual/format_header.md of RPM, without the lead).
 type header struct {
@@ -123,7 +126,7 @@ func (h *header) strings(t tag) ([]string, error) {
 	default:
 		return nil, fmt.Errorf("tag %d: of the type %d, not a string", t, e.kind)
 	}
-	if n > uint64(len(data)) {
+	if n > uint64(len(data)) || n > maxCount {
 		return nil, fmt.Errorf("tag %d: %d strings in %d bytes", t, n, len(data))
 	}
 	list := make([]string, n)
@@ -155,7 +158,7 @@ func (h *header) ints(t tag) ([]uint32, error) {
 	if e.kind != kindInt32 {
 		return nil, fmt.Errorf("tag %d: of the type %d, not a number", t, e.kind)
 	}
-	if uint64(e.count)*4 > uint64(len(data)) {
+	if uint64(e.count)*4 > uint64(len(data)) || e.count > maxCount {
 		return nil, fmt.Errorf("tag %d: %d numbers in %d bytes", t, e.count, len(data))
 	}
 	list := make([]uint32, e.count)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/adler32"
 	"slices"
+
+	"imgbuild/packages/sqlite"
 )
 
 // The format of ndb (lib/backend/ndb/rpmpkg.c of RPM 4.20), little-endian: a header,
@@ -89,7 +91,7 @@ func openNDB(_ Directory, f File) (headers, error) {
 // read reads the blob of a slot and checks it.
 func (s *ndbSlot) read(f File) ([]byte, error) {
 	off, size := int64(s.block)*ndbBlock, int64(s.blocks)*ndbBlock
-	if size < ndbBlobSize+ndbTailSize || off+size > f.Size() {
+	if size < ndbBlobSize+ndbTailSize || size > sqlite.MaxRow || off+size > f.Size() {
 		return nil, fmt.Errorf("blob of %d bytes at %d", size, off)
 	}
 	b := make([]byte, size)

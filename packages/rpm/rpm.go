@@ -36,15 +36,19 @@ func Read(ctx context.Context, dir Directory) ([]*packages.Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []*packages.Package
+	var list packages.List
 	wanted := map[string]bool{} // files that are required
+	rows := 0
 	err = all(ctx, func(h *header) error {
+		if rows++; rows > packages.MaxPackages { // those that are no packages, too
+			return packages.ErrTooMany
+		}
 		p, err := newPackage(h)
 		if err != nil || p == nil {
 			return err
 		}
-		if list = append(list, p); len(list) > packages.MaxPackages {
-			return packages.ErrTooMany
+		if err := list.Add(p); err != nil {
+			return err
 		}
 		for _, r := range p.Requires {
 			for _, name := range r {
@@ -56,18 +60,23 @@ func Read(ctx context.Context, dir Directory) ([]*packages.Package, error) {
 		return nil
 	})
 	if err != nil || len(wanted) == 0 {
-		return list, err
+		return list.Packages, err
 	}
 	// The lists of files are long, and nearly all of them not asked for: they are
 	// read a second time instead of kept.
 	i := 0
-	return list, all(ctx, func(h *header) error {
+	return list.Packages, all(ctx, func(h *header) error {
 		name, err := h.text(tagName)
 		if err != nil || name == "" || name == keyRing {
 			return err
 		}
+		p := list.Packages[i]
 		i++
-		return addFiles(h, list[i-1], wanted)
+		before := len(p.Provides)
+		if err := addFiles(h, p, wanted); err != nil {
+			return err
+		}
+		return list.Count(len(p.Provides) - before)
 	})
 }
 

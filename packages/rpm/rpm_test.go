@@ -133,7 +133,10 @@ func TestRead(t *testing.T) {
 			if len(want) != 151 || !slices.Equal(got, want) {
 				t.Fatalf("%d packages, and rpm has %d:\n%s\nwant\n%s", len(got), len(want), strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
-			checkDepends(t, db, backend, packages.Resolve(list))
+			if list, err = packages.Resolve(list); err != nil {
+				t.Fatal(err)
+			}
+			checkDepends(t, db, backend, list)
 		})
 	}
 }
@@ -245,6 +248,27 @@ func FuzzNDB(f *testing.F) {
 			return bytes.NewReader(b), nil
 		})
 	})
+}
+
+// Lists are bounded before there is memory for them.
+func TestLongLists(t *testing.T) {
+	for _, c := range []struct {
+		kind kind
+		tag  tag
+	}{{kindStringArray, tagProvideName}, {kindInt32, tagRequireFlags}} {
+		h := &header{index: []entry{{tag: c.tag, kind: c.kind, count: maxCount + 1}}, data: make([]byte, 8*maxCount)}
+		_, texts := h.strings(c.tag)
+		_, numbers := h.ints(c.tag)
+		if texts == nil || numbers == nil {
+			t.Errorf("tag %d: %v, %v", c.tag, texts, numbers)
+		}
+		h.index[0].count--
+		_, texts = h.strings(c.tag)
+		_, numbers = h.ints(c.tag)
+		if (texts == nil) != (c.kind == kindStringArray) || (numbers == nil) != (c.kind == kindInt32) {
+			t.Errorf("tag %d: %v, %v", c.tag, texts, numbers)
+		}
+	}
 }
 
 // FuzzHeader reads what is no header.

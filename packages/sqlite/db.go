@@ -132,14 +132,14 @@ func (db *DB) table(ctx context.Context, name string) (root uint32, err error) {
 type scan struct {
 	db      *DB
 	fn      func(rowid int64, values []Value) error
-	seen    []uint64 // a bit for each page
+	seen    map[uint32]bool // a log may claim more pages than there can be
 	payload []byte
 	extra   []byte // an overflow page
 	values  []Value
 }
 
 func newScan(db *DB, fn func(int64, []Value) error) *scan {
-	return &scan{db: db, fn: fn, seen: make([]uint64, db.pages/64+1), extra: make([]byte, db.pageSize)}
+	return &scan{db: db, fn: fn, seen: map[uint32]bool{}, extra: make([]byte, db.pageSize)}
 }
 
 // visit notes a page, and returns an error for one that was met before.
@@ -147,10 +147,10 @@ func (s *scan) visit(number uint32) error {
 	if number == 0 || number > s.db.pages {
 		return fmt.Errorf("page %d of %d", number, s.db.pages)
 	}
-	if s.seen[number/64]>>(number%64)&1 != 0 {
+	if s.seen[number] {
 		return fmt.Errorf("page %d: is there twice", number)
 	}
-	s.seen[number/64] |= 1 << (number % 64)
+	s.seen[number] = true
 	return nil
 }
 

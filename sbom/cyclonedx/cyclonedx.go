@@ -3,13 +3,9 @@
 package cyclonedx
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
-	"net/url"
 	"strings"
-	"time"
 
 	"imgbuild/packages"
 )
@@ -92,7 +88,7 @@ func Encode(d *packages.Document) ([]byte, error) {
 	out := &bom{
 		Schema: "http://cyclonedx.org/schema/bom-1.6.schema.json", Format: "CycloneDX", SpecVersion: "1.6", Version: 1,
 		Metadata: metadata{
-			Timestamp: time.Unix(d.Created, 0).UTC().Format("2006-01-02T15:04:05Z"),
+			Timestamp: d.Timestamp(),
 			Tools:     tools{[]component{{Type: "application", Name: d.Tool, Version: d.Version}}},
 			Component: component{
 				Type: "container", Ref: imageRef, Name: d.Name, Version: d.Digest, PURL: d.PURL,
@@ -116,12 +112,12 @@ func Encode(d *packages.Document) ([]byte, error) {
 		}
 		out.Dependencies = append(out.Dependencies, dep)
 	}
-	text, err := marshal(out)
+	text, err := packages.EncodeJSON(out)
 	if err != nil {
 		return nil, err
 	}
 	out.SerialNumber = serial(sha256.Sum256(text))
-	return marshal(out)
+	return packages.EncodeJSON(out)
 }
 
 // serial makes a UUID of version 8 (RFC 9562) of the digest of all the rest.
@@ -132,34 +128,17 @@ func serial(sum [32]byte) string {
 	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetIndent("", " ")
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return b.Bytes(), err
-}
-
 // references names the packages: by their package URLs, which are one for each.
 func references(d *packages.Document) []string {
-	refs, seen := make([]string, len(d.Packages)), map[string]int{}
+	refs := make([]string, len(d.Packages))
 	for i, p := range d.Packages {
-		purl := p.PURL(d.OS)
-		refs[i] = purl
-		if n := seen[purl]; n > 0 {
-			refs[i] = fmt.Sprintf("%s#%d", purl, n)
-		}
-		seen[purl]++
+		refs[i] = p.PURL(d.OS)
 	}
-	return refs
+	return packages.Distinct(refs, "#")
 }
 
 func system(d *packages.Document) component {
-	c := component{Type: "operating-system", Ref: osRef, Name: d.OS.ID, Version: d.OS.VersionID, Description: d.OS.PrettyName}
-	if c.Name == "" {
-		c.Name = "linux"
-	}
+	c := component{Type: "operating-system", Ref: osRef, Name: d.SystemName(), Version: d.OS.VersionID, Description: d.OS.PrettyName}
 	if packages.ValidCPE(d.OS.CPE) {
 		c.CPE = d.OS.CPE
 	}
@@ -191,8 +170,7 @@ func installed(p *packages.Package, os packages.OS, ref string, licenses *packag
 }
 
 func website(s string) []externalRef {
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || strings.ContainsAny(s, " \"<>\\^`{|}") {
+	if s = packages.Website(s); s == "" {
 		return nil
 	}
 	return []externalRef{{s, "website"}}

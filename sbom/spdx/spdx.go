@@ -6,15 +6,11 @@
 package spdx
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"imgbuild/packages"
 )
@@ -93,7 +89,7 @@ func Encode(d *packages.Document) ([]byte, error) {
 	out := &document{
 		SPDXVersion: "SPDX-2.3", DataLicense: "CC0-1.0", SPDXID: documentID, Name: d.Name,
 		CreationInfo: creationInfo{
-			Created:  time.Unix(d.Created, 0).UTC().Format("2006-01-02T15:04:05Z"),
+			Created:  d.Timestamp(),
 			Creators: []string{"Tool: " + d.Tool + "-" + d.Version},
 		},
 		Packages:      []spdxPackage{image(d), system(d)},
@@ -113,40 +109,23 @@ func Encode(d *packages.Document) ([]byte, error) {
 	for _, id := range slices.Sorted(maps.Keys(refs)) {
 		out.ExtractedLicenses = append(out.ExtractedLicenses, extracted{id, "The package database names this licence: " + refs[id], refs[id]})
 	}
-	text, err := marshal(out)
+	text, err := packages.EncodeJSON(out)
 	if err != nil {
 		return nil, err
 	}
 	// A namespace of its own for every document: that of all the rest of it.
 	out.DocumentNamespace = fmt.Sprintf("https://example.com/imgbuild/spdx/%x", sha256.Sum256(text))
-	return marshal(out)
+	return packages.EncodeJSON(out)
 }
 
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetIndent("", " ")
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return b.Bytes(), err
-}
-
-// identifiers names the packages. Compare tells all of a list apart, and so do the
-// names.
+// identifiers names the packages.
 func identifiers(d *packages.Document) []string {
 	ids := make([]string, len(d.Packages))
 	for i, p := range d.Packages {
 		ids[i] = "SPDXRef-" + packages.Idstring(strings.Join([]string{string(p.Type), p.Name, p.Version, p.Arch}, "-"))
 	}
 	// A name may end as another's version begins.
-	seen := map[string]int{}
-	for i, id := range ids {
-		if n := seen[id]; n > 0 {
-			ids[i] = fmt.Sprintf("%s.%d", id, n)
-		}
-		seen[id]++
-	}
-	return ids
+	return packages.Distinct(ids, ".")
 }
 
 func image(d *packages.Document) spdxPackage {
@@ -162,12 +141,8 @@ func image(d *packages.Document) spdxPackage {
 }
 
 func system(d *packages.Document) spdxPackage {
-	name := d.OS.ID
-	if name == "" {
-		name = "linux"
-	}
 	p := spdxPackage{
-		Name: name, SPDXID: osID, VersionInfo: d.OS.VersionID, DownloadLocation: noAssertion, Homepage: homepage(d.OS.HomeURL),
+		Name: d.SystemName(), SPDXID: osID, VersionInfo: d.OS.VersionID, DownloadLocation: noAssertion, Homepage: packages.Website(d.OS.HomeURL),
 		LicenseConcluded: noAssertion, LicenseDeclared: noAssertion, CopyrightText: noAssertion, Summary: d.OS.PrettyName, Purpose: "OPERATING_SYSTEM",
 	}
 	if packages.ValidCPE(d.OS.CPE) {
@@ -183,7 +158,7 @@ func system(d *packages.Document) spdxPackage {
 func installed(p *packages.Package, os packages.OS, id, license string) spdxPackage {
 	out := spdxPackage{
 		Name: p.Name, SPDXID: id, VersionInfo: p.Version, Supplier: noAssertion, DownloadLocation: noAssertion,
-		Homepage: homepage(p.Homepage), LicenseConcluded: noAssertion, LicenseDeclared: license, CopyrightText: noAssertion,
+		Homepage: packages.Website(p.Homepage), LicenseConcluded: noAssertion, LicenseDeclared: license, CopyrightText: noAssertion,
 		Summary: p.Summary, ExternalRefs: []externalRef{{"PACKAGE-MANAGER", "purl", p.PURL(os)}},
 	}
 	if license == "" {
@@ -211,13 +186,4 @@ func supplier(s string) string {
 		return name + " (" + mail + ")"
 	}
 	return strings.NewReplacer("(", "[", ")", "]").Replace(s)
-}
-
-// homepage returns a URL, and nothing for what is none.
-func homepage(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "ftp" || strings.ContainsAny(s, " \"<>\\^`{|}") {
-		return ""
-	}
-	return s
 }

@@ -13,7 +13,7 @@ import (
 
 // sample has one package of each kind, and what is awkward in them.
 func sample() *packages.Document {
-	list := packages.Resolve([]*packages.Package{
+	list, _ := packages.Resolve([]*packages.Package{
 		{Type: packages.Deb, Name: "libstdc++6", Version: "1:14-1+b1", Arch: "amd64", Summary: "a <b> \"c\"", License: "GPL-3.0-or-later WITH GCC-exception-3.1",
 			Supplier: "Debian GCC Maintainers <debian-gcc@lists.debian.org>", Homepage: "http://gcc.gnu.org/", Source: "gcc-14", SourceVersion: "14-1", Requires: []packages.Requirement{{"libc6"}}},
 		{Type: packages.Deb, Name: "libc6", Version: "2.41", Arch: "amd64", License: "LGPL-2.1-or-later AND x_y", Supplier: "A (B) <no mail>", Homepage: "not a url"},
@@ -67,7 +67,7 @@ func hostile() *packages.Document {
 		}
 	}
 	// Two that no identifier tells apart.
-	d.Packages = packages.Resolve(append(d.Packages, &packages.Package{Name: "a-1", Version: "2"}, &packages.Package{Name: "a", Version: "1-2"}))
+	d.Packages, _ = packages.Resolve(append(d.Packages, &packages.Package{Name: "a-1", Version: "2"}, &packages.Package{Name: "a", Version: "1-2"}))
 	return d
 }
 
