@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"imgbuild/fault"
 )
 
 const (
@@ -247,6 +249,19 @@ func TestLoggedKey(t *testing.T) {
 	s.Annotations[annotationRekor] = log.annotation(t, hashedRekord(t, s.Payload, sig, newKey(t).pem(t)), signedAt)
 	_, err = check(policy(t, r), tagged("1"), s)
 	refused(t, err, "of another key")
+
+	// A requirement without a key is none that anything meets.
+	delete(s.Annotations, annotationRekor)
+	for field, none := range map[string]any{"rekorPublicKeyPath": "", "rekorPublicKeyDatas": nil, "keyPath": "", "keyDatas": nil} {
+		r := dict{"type": "sigstoreSigned"}
+		if strings.HasPrefix(field, "rekor") {
+			r["keyData"] = key.pem(t)
+		}
+		r[field] = none
+		if _, err := check(policy(t, r), tagged("1"), s); fault.ClassOf(err) != fault.Config || !strings.Contains(err.Error(), "no key") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
 }
 
 // A PKI of one's own has no log: its certificates have to be valid now.

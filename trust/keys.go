@@ -90,7 +90,7 @@ type publicKey struct {
 	der  []byte // SubjectPublicKeyInfo
 }
 
-// publicKeys loads keys in PEM.
+// publicKeys loads keys in PEM, at least one.
 func (m material) publicKeys() (list []publicKey, err error) {
 	pieces, err := m.load()
 	if err != nil {
@@ -103,6 +103,9 @@ func (m material) publicKeys() (list []publicKey, err error) {
 		}
 		k.name = p.name
 		list = append(list, k)
+	}
+	if len(list) == 0 {
+		return nil, fault.New(fault.Config, errors.New("a requirement of the signature policy names no key: the path is empty"), "")
 	}
 	return list, nil
 }
