@@ -376,9 +376,18 @@ func TestLookaside(t *testing.T) {
 	if len(got) != 2 {
 		t.Error(got)
 	}
+	// A store that has an answer to everything, none of which is a signature.
+	endless := newServer(t)
+	endless.hostile(func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		_, _ = io.WriteString(w, "\x00sigstore-json\n{\"mimeType\":\"text/plain\",\"payload\":\"\",\"annotations\":{}}")
+	})
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "x.yaml"), fmt.Appendf(nil, "default-docker: {lookaside: %q}\n", endless.URL))
+	_, err = opened(t, ref, simple(gpgKey), Options{Access: Access{RegistriesD: dir}})
+	wantFault(t, err, fault.Untrusted, "more than 128 files")
+
 	_, err = opened(t, ref, simple(gpgKey), Options{})
 	wantFault(t, err, fault.Untrusted, "none")
-	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "x.yaml"), []byte("default-docker: {lookaside: \"ftp://example.com\"}\n"))
 	_, err = opened(t, ref, simple(gpgKey), Options{Access: Access{RegistriesD: dir}})
 	wantFault(t, err, fault.Config, "only file")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -250,6 +249,9 @@ func (s *registrySource) addLookaside(ctx context.Context, base, digest string, 
 		if err != nil || raw == nil {
 			return err
 		}
+		if n > maxSignatures { // what is no signature is not counted by add
+			return fault.New(fault.Untrusted, fmt.Errorf("%s: there are more than %d files", u.Redacted(), maxSignatures), "")
+		}
 		sig, err := trust.ParseBlob(raw)
 		if err != nil {
 			return fault.New(fault.Untrusted, fmt.Errorf("%s: %w", u.Redacted(), err), "")
@@ -296,7 +298,7 @@ func (s *registrySource) lookaside(ctx context.Context, u *url.URL) ([]byte, err
 		defer resp.Body.Close()
 		switch resp.StatusCode {
 		case http.StatusOK:
-			raw, err = io.ReadAll(io.LimitReader(resp.Body, maxSignature))
+			raw, err = readLimited(resp.Body, "the answer", maxSignature)
 		case http.StatusNotFound:
 			return nil, nil
 		default:

@@ -13,7 +13,8 @@ import (
 
 // Verify reads all layers, keeps nothing, and returns how many bytes they have in
 // plain form, which is what unpacking them takes. Every blob is checked against its
-// digest and size, and every plain layer against its diff_id. Of opt it takes what
+// digest and size, and every plain layer against its diff_id; of layers with one
+// diff_id the first is read, as Unpack does. Of opt it takes what
 // concerns reading: Progress and Limits.
 func (i *Image) Verify(ctx context.Context, opt UnpackOptions) (plain int64, err error) {
 	u := &unpacker{img: i, opt: opt}
