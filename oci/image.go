@@ -59,6 +59,7 @@ type Image struct {
 	Signed []string
 
 	src      source
+	cache    *Cache       // of what is read later, or nil
 	attested []descriptor // attestations of images in the indexes that led to it
 	state    unpackState
 }

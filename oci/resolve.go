@@ -79,7 +79,7 @@ func resolve(ctx context.Context, src source, ref Reference, opt Options) (*Imag
 			}
 			img, err := resolveManifest(ctx, src, ref, opt, raw, doc, mediaType)
 			if err == nil {
-				img.Signed, img.Chain, img.attested = signed, chain, attested
+				img.Signed, img.Chain, img.cache, img.attested = signed, chain, opt.Cache, attested
 			}
 			return img, err
 		}

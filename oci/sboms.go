@@ -142,7 +142,7 @@ func (i *Image) SBOMs(ctx context.Context) ([]SBOM, error) {
 		if a.Annotations[annotationOf] != i.ManifestDigest {
 			continue
 		}
-		if err := got.add(ctx, i.src, a, i.ManifestDigest, nil); err != nil {
+		if err := got.add(ctx, i.src, a, i.ManifestDigest, i.cache); err != nil {
 			return nil, fmt.Errorf("attestation %s: %w", a.Digest, err)
 		}
 	}

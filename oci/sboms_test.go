@@ -168,8 +168,12 @@ func TestAttestedSBOM(t *testing.T) {
 	s := newServer(t)
 	s.push(t, b, map[string]descriptor{"1": index})
 	want := []string{".intoto.json: one"}
-	if got, err := sbomsOf(t, s.host+"/org/os:1", Options{}); err != nil || !slices.Equal(got, want) {
-		t.Errorf("%q, %v", got, err)
+	cache := openCache(t, t.TempDir())
+	// The last one asks no registry.
+	for _, opt := range []Options{{}, {Cache: cache}, {Cache: cache, Access: Access{Pull: PullNever}}} {
+		if got, err := sbomsOf(t, s.host+"/org/os:1", opt); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q, %v", got, err)
+		}
 	}
 	if got, err := sbomsOf(t, "oci:"+b.layout(t, tagged(index, "1")), Options{}); err != nil || !slices.Equal(got, want) {
 		t.Errorf("in a layout: %q, %v", got, err)
