@@ -149,9 +149,13 @@ func (l *Licenses) id(word string) (string, bool) {
 	return id + "+", ok && plus
 }
 
-// ref returns the LicenseRef of a text, and notes it.
+// ref returns the LicenseRef of a text, and notes it. Fedora's licences that are not
+// on the list are LicenseRefs already, and stay what they are.
 func ref(text string, refs map[string]string) string {
 	id := "LicenseRef-" + Idstring(text)
+	if name, ok := strings.CutPrefix(text, "LicenseRef-"); ok && Idstring(name) == name {
+		id = text
+	}
 	refs[id] = text
 	return id
 }

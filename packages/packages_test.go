@@ -98,6 +98,8 @@ func TestLicenses(t *testing.T) {
 		"Public Domain":                            "LicenseRef-Public-Domain-",
 		"MIT AND":                                  "LicenseRef-MIT-AND-",
 		"(MIT":                                     "LicenseRef--MIT-",
+		"LicenseRef-Callaway-MIT AND MIT":          "LicenseRef-Callaway-MIT AND MIT",
+		"LicenseRef-":                              "LicenseRef-LicenseRef--",
 		"MIT) OR (ISC":                             "LicenseRef-MIT--OR--ISC-",
 		"a\x00b":                                   "",
 	} {
