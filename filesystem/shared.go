@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"iter"
@@ -68,6 +69,18 @@ func TypeOf(mode uint32) FileType {
 		return TypeSymlink
 	}
 	return TypeRegular
+}
+
+// XattrKey appends what tells sets of extended attributes apart: equal sets have
+// equal bytes, and no others.
+func XattrKey(key []byte, attrs []tree.Xattr) []byte {
+	for _, a := range attrs {
+		key = binary.AppendUvarint(key, uint64(len(a.Name)))
+		key = append(key, a.Name...)
+		key = binary.AppendUvarint(key, uint64(len(a.Value)))
+		key = append(key, a.Value...)
+	}
+	return key
 }
 
 // Path returns the path of a node, for errors. up returns the name and the

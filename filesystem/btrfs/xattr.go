@@ -2,7 +2,6 @@ package btrfs
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -68,13 +67,7 @@ func (c *collector) setAttrs(n *node) error {
 	if len(list) == 0 {
 		return nil
 	}
-	c.key = c.key[:0]
-	for _, a := range list {
-		c.key = binary.AppendUvarint(c.key, uint64(len(a.Name)))
-		c.key = append(c.key, a.Name...)
-		c.key = binary.AppendUvarint(c.key, uint64(len(a.Value)))
-		c.key = append(c.key, a.Value...)
-	}
+	c.key = filesystem.XattrKey(c.key[:0], list)
 	set, ok := c.setsByID[string(c.key)]
 	if !ok {
 		attrs, err := newAttrs(list)

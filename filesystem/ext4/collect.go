@@ -235,13 +235,7 @@ func (c *collector) setXattrs(n *node) error {
 	if len(attrs) == 0 {
 		return nil
 	}
-	c.key = c.key[:0]
-	for _, a := range attrs {
-		c.key = binary.AppendUvarint(c.key, uint64(len(a.Name)))
-		c.key = append(c.key, a.Name...)
-		c.key = binary.AppendUvarint(c.key, uint64(len(a.Value)))
-		c.key = append(c.key, a.Value...)
-	}
+	c.key = filesystem.XattrKey(c.key[:0], attrs)
 	sum := sha256.Sum256(c.key)
 	s := c.xattrs[sum]
 	if s == nil {

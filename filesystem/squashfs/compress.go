@@ -23,7 +23,7 @@ const (
 	NoCompression
 )
 
-// algorithms are their names as mksquashfs has them, and their numbers. What is
+// properties returns the name as mksquashfs has it, the number, and levels. What is
 // not compressed at all is said to be gzip.
 func (a Algorithm) properties() (name string, id uint16, lowest, standard, highest int) {
 	switch a {

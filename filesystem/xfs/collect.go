@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -241,13 +240,7 @@ func (c *collector) setAttrs(index uint32, links []parentLink) error {
 	if len(list) == 0 {
 		return nil
 	}
-	c.key = c.key[:0]
-	for _, a := range list {
-		c.key = binary.AppendUvarint(c.key, uint64(len(a.Name)))
-		c.key = append(c.key, a.Name...)
-		c.key = binary.AppendUvarint(c.key, uint64(len(a.Value)))
-		c.key = append(c.key, a.Value...)
-	}
+	c.key = filesystem.XattrKey(c.key[:0], list)
 	key := attrKey{sha256.Sum256(c.key), isDevice(n.inode.Mode)}
 	set, ok := c.sets[key]
 	if !ok {
