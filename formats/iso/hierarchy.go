@@ -2,6 +2,7 @@ package iso
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -137,8 +138,9 @@ func (h *hierarchy) fill(d *dir, files map[*tree.Inode]*file) {
 	}
 }
 
-// compare orders identifiers as ECMA-119 9.3 wants it: by name, then extension.
-// Joliet compares characters, and big-endian bytes do that.
+// compare orders identifiers as ECMA-119 9.3 wants it: by name, then extension, the
+// shorter of two first; the version, which all files have, is no part of it. Joliet
+// compares characters, and big-endian bytes do that.
 func (h *hierarchy) compare(a, b string) int {
 	if h.joliet {
 		return strings.Compare(a, b)
@@ -148,7 +150,9 @@ func (h *hierarchy) compare(a, b string) int {
 	if c := strings.Compare(aName, bName); c != 0 {
 		return c
 	}
-	return strings.Compare(aExt, bExt)
+	aExt, _, _ = strings.Cut(aExt, ";")
+	bExt, _, _ = strings.Cut(bExt, ";")
+	return cmp.Or(strings.Compare(aExt, bExt), strings.Compare(a, b))
 }
 
 // rockRidge returns the entries of a name.

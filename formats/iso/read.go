@@ -19,6 +19,8 @@ const (
 	maxDepth       = 200
 	maxParts       = 1 << 16 // extents of a file
 	maxAreas       = 8       // continuation areas of a record
+	maxName        = 255     // bytes, as Linux has it
+	maxLink        = 4095    // likewise, of a symbolic link
 )
 
 // Image is an ISO that is read. Names are those of Rock Ridge, or of Joliet where

@@ -314,6 +314,27 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
+// Links are as long as Linux has them, and no longer: a directory of some MiB whose
+// records share a few blocks would take gigabytes.
+func TestReadLongLink(t *testing.T) {
+	for n, ok := range map[int]bool{4095: true, 4097: false} {
+		root := tree.NewDir(0o755)
+		put(t, root, "link", tree.NewLink(strings.Repeat("c/", n/2)+"c"))
+		b, err := os.ReadFile(write(t, root, Options{VolumeID: "X"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		im, err := Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := im.Lookup("link")
+		if ok && (err != nil || len(f.Target) != n) || !ok && (fault.ClassOf(err) != fault.BadImage || !strings.Contains(err.Error(), "a link to one of")) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+}
+
 // Nothing that claims to be an ISO makes the reader panic, read without end or
 // reach beyond it.
 func FuzzOpen(f *testing.F) {

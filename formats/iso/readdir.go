@@ -172,6 +172,7 @@ func (im *Image) rockRidge(f *File, use []byte) error {
 	le := binary.LittleEndian
 	err := im.entries(use, func(signature string, body []byte) {
 		switch {
+		case name.Len() > maxName || link.Len() > maxLink: // an error below
 		case signature == "NM" && len(body) >= 1 && body[0]&(compCur|compParent) == 0:
 			name.Write(body[1:])
 		case signature == "PX" && len(body) >= 32:
@@ -180,6 +181,9 @@ func (im *Image) rockRidge(f *File, use []byte) error {
 			slash = appendLink(&link, body[1:], slash)
 		}
 	})
+	if err == nil && (name.Len() > maxName || link.Len() > maxLink) {
+		err = fmt.Errorf("a name of %d bytes, or a link to one of %d", name.Len(), link.Len())
+	}
 	if name.Len() > 0 {
 		f.Name = name.String()
 	}

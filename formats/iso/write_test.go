@@ -78,6 +78,8 @@ func sample(t testing.TB) *tree.Inode {
 	put(t, root, "names/UPPER", text("u"))
 	put(t, root, "names/upper", text("l"))
 	put(t, root, "names/with.two.dots", text("d"))
+	put(t, root, "names/part.1", text("1"))
+	put(t, root, "names/part.10", text("10"))
 	put(t, root, "names/"+strings.Repeat("n", 255), text("255"))
 	put(t, root, "links/relative", tree.NewLink("../names/./upper"))
 	put(t, root, "links/up", tree.NewLink("../names/upper"))
@@ -252,6 +254,10 @@ func TestIsoinfo(t *testing.T) {
 				t.Errorf("isoinfo %s does not list %q", flag, w)
 			}
 		}
+	}
+	// In the order of ECMA-119 9.3.
+	if out := tool(t, "isoinfo", "-f", "-i", name); strings.Index(out, "/NAMES/PART.1;1\n") > strings.Index(out, "/NAMES/PART.10;1\n") || !strings.Contains(out, "/NAMES/PART.1;1\n") {
+		t.Error("PART.10;1 is before PART.1;1")
 	}
 	listing := tool(t, "isoinfo", "-R", "-l", "-i", name)
 	for _, want := range []string{
