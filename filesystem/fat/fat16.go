@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"imgbuild/content"
 	"imgbuild/disk"
@@ -68,8 +69,12 @@ func (p *plan) size16(free, sectorSize int64) (int64, error) {
 	if clusters > maxClusters16 {
 		return 0, fault.New(fault.Unsupported, errors.New("fat: the tree and its free space are more than a FAT16 can hold"), "")
 	}
+	root := p.rootSectors16(sectorSize)
+	if root*sectorSize/sizeEntry > math.MaxUint16 {
+		return 0, fault.New(fault.Unsupported, errors.New("fat: more names in the root than a FAT16 can hold"), "")
+	}
 	perSector := sectorSize / sizeFATEntry16
-	g := geometry{reserved: reservedSectors16, rootSectors: p.rootSectors16(sectorSize), fatSectors: (clusters + rootCluster + perSector - 1) / perSector}
+	g := geometry{reserved: reservedSectors16, rootSectors: root, fatSectors: (clusters + rootCluster + perSector - 1) / perSector}
 	return (g.dataStart() + clusters) * sectorSize, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"imgbuild/content"
 	"imgbuild/fault"
 	"imgbuild/filesystem"
 	"imgbuild/tree"
@@ -105,6 +106,15 @@ func TestFAT16Sizes(t *testing.T) {
 	image := write(t, many, size, opt)
 	fsck(t, image)
 	extract(t, image, many)
+
+	// What a directory can have is more than the boot sector can say.
+	full := tree.NewDir(0o755)
+	for i := range 65_530 {
+		put(t, full, fmt.Sprintf("F%05d", i), content.Ref{})
+	}
+	if _, err := Size(full, 0, opt); fault.ClassOf(err) != fault.Unsupported || !strings.Contains(err.Error(), "names in the root") {
+		t.Errorf("65,530 names in the root: %v", err)
+	}
 
 	if _, err := Size(root, 33*mib, opt); fault.ClassOf(err) != fault.Unsupported {
 		t.Errorf("33 MiB free: %v", err)
