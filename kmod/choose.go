@@ -2,10 +2,11 @@ package kmod
 
 import (
 	"context"
-	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"imgbuild/tree"
 )
@@ -98,18 +99,16 @@ func (k *Kernel) Choose(ctx context.Context, firmware *tree.Inode) (*Choice, err
 	}
 	chosen := map[string]*Module{}
 	missing := map[string]string{} // by the module that cannot do without it
-	total := int64(0)
+	var left atomic.Int64
+	left.Store(maxTotal)
 	for len(todo) > 0 {
-		list, err := k.read(ctx, sortedKeys(todo))
+		list, err := k.read(ctx, sortedKeys(todo), &left)
 		if err != nil {
 			return nil, err
 		}
 		next := map[string]bool{}
 		for _, m := range list {
 			chosen[m.Name] = m
-			if total += m.Content.Size(); total > maxTotal {
-				return nil, fmt.Errorf("the kernel modules for disks take more than %d bytes", maxTotal)
-			}
 		}
 		for _, m := range list {
 			for _, d := range m.Depends {
@@ -166,12 +165,14 @@ func firmwareOf(modules []*Module, dir *tree.Inode) (list []File) {
 	found := map[string]*tree.Inode{}
 	for _, m := range modules {
 		for _, name := range m.Firmware {
-			if strings.ContainsAny(name, "*?[") {
-				continue // a pattern stands for what no system has all of
+			// A pattern stands for what no system has all of, and what is elsewhere
+			// is no firmware.
+			if name = path.Clean(name); strings.ContainsAny(name, "*?[") || !fs.ValidPath(name) {
+				continue
 			}
 			for _, end := range []string{"", ".xz", ".zst"} {
 				if i, err := tree.Resolve(dir, name+end); err == nil && i.IsFile() {
-					found[path.Clean(name)+end] = i
+					found[name+end] = i
 				}
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -123,8 +124,9 @@ func moduleName(file string) (name string, ok bool) {
 
 func underscores(s string) string { return strings.ReplaceAll(s, "-", "_") }
 
-// read reads the modules of those names side by side.
-func (k *Kernel) read(ctx context.Context, names []string) ([]*Module, error) {
+// read reads the modules of those names side by side, and takes what they have from
+// the bytes that are left for all of them.
+func (k *Kernel) read(ctx context.Context, names []string, left *atomic.Int64) ([]*Module, error) {
 	list := make([]*Module, len(names))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -137,6 +139,9 @@ func (k *Kernel) read(ctx context.Context, names []string) ([]*Module, error) {
 			m, err := readModule(f)
 			if err != nil {
 				return fmt.Errorf("kernel module %s: %w", f.path, err)
+			}
+			if left.Add(-m.Content.Size()) < 0 {
+				return fmt.Errorf("the kernel modules for disks take more than %d bytes", maxTotal)
 			}
 			m.Name, list[n] = name, m
 			return nil

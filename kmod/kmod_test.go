@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"imgbuild/content"
@@ -218,11 +219,28 @@ func TestBad(t *testing.T) {
 	}
 }
 
+// Memory is bounded while modules are read, not only when all of them are there.
+func TestReadBound(t *testing.T) {
+	k, err := Open(sample(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left atomic.Int64
+	left.Store(1 << 20)
+	if list, err := k.read(context.Background(), []string{"isofs"}, &left); err != nil || list[0].Content.Size() != 1<<20-left.Load() {
+		t.Errorf("%d bytes are left, %v", left.Load(), err)
+	}
+	left.Store(100)
+	if _, err := k.read(context.Background(), []string{"isofs"}, &left); err == nil || !strings.Contains(err.Error(), "take more than") {
+		t.Errorf("more than there may be: %v", err)
+	}
+}
+
 func TestFirmware(t *testing.T) {
 	dir := tree.NewDir(0o755)
 	file(t, dir, "ql2500_fw.bin.xz", "x")
 	file(t, dir, "a/b", "x")
-	m := &Module{info: parseInfo("firmware=ql2500_fw.bin\x00firmware=a/b\x00firmware=none\x00firmware=a/*\x00")}
+	m := &Module{info: parseInfo("firmware=ql2500_fw.bin\x00firmware=a/b\x00firmware=none\x00firmware=a/*\x00firmware=../../a/b\x00firmware=/a/b\x00firmware=a/../../a/b\x00")}
 	var got []string
 	for _, f := range firmwareOf([]*Module{m}, dir) {
 		got = append(got, f.Path)

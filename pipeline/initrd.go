@@ -68,7 +68,7 @@ func (sys *system) initrd(ctx context.Context, program, description []byte, p Pr
 		return nil, err
 	}
 	root := tree.NewDir(0o755)
-	t := &initTree{root}
+	t := &initTree{root: root}
 	for _, d := range []string{"dev", "proc", "sys", "run", "tmp", "mnt", "sysroot", "etc", "root"} {
 		t.put(d, tree.NewDir(0o755))
 	}
@@ -84,6 +84,9 @@ func (sys *system) initrd(ctx context.Context, program, description []byte, p Pr
 	}
 	for _, f := range choice.Firmware {
 		t.put(initFirmware+"/"+f.Path, tree.NewFile(0o644, f.Inode.Content))
+	}
+	if t.err != nil {
+		return nil, fault.New(fault.BadImage, t.err, "")
 	}
 	if err := addShell(root, sys.merged); err != nil {
 		p.Warn(fmt.Sprintf("the installer has no shell to offer when something fails: %v", err))
@@ -102,12 +105,16 @@ func (sys *system) initrd(ctx context.Context, program, description []byte, p Pr
 	return b.Bytes(), nil
 }
 
-// initTree takes files at paths that are all valid.
-type initTree struct{ root *tree.Inode }
+// initTree takes files. Its first error sticks: names of modules and of firmware are
+// the image's, and what is a file as one can be a directory as another.
+type initTree struct {
+	root *tree.Inode
+	err  error
+}
 
 func (t *initTree) put(p string, i *tree.Inode) {
-	if err := tree.Put(t.root, p, i); err != nil {
-		panic(err) // names of the kernel's own modules, checked when they were unpacked
+	if err := tree.Put(t.root, p, i); err != nil && t.err == nil {
+		t.err = fmt.Errorf("initramfs: %w", err)
 	}
 }
 

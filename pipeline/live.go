@@ -327,6 +327,9 @@ func (b *build) liveMenu(config *bootc.ISOConfig, volumeID string, o *Options) (
 		if err != nil {
 			return m, err
 		}
+		if len(linux) == 0 { // of variables without a value
+			return m, fault.New(fault.BadImage, fmt.Errorf("iso.yaml: entry %q: %q names no kernel on this medium", e.Name, e.Linux), "${kernelpath} ${root}")
+		}
 		initrd, err := e.Expand(e.Initrd, values)
 		if err != nil {
 			return m, err
