@@ -104,17 +104,20 @@ func TestProbeTables(t *testing.T) {
 	if got != strings.Replace(want, "BIOS boot unknown", "BIOS boot", 1) {
 		t.Error(got)
 	}
-	// The first copy of the table gone: somebody may want the second.
+	// The entries of the first copy of the table gone, then all of it: somebody may
+	// want the second.
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.WriteAt(make([]byte, 1<<20), 0); err != nil {
-		t.Fatal(err)
-	}
-	if again := probeFile(t, name).String(); again != got {
-		t.Error(again)
+	for _, off := range []int64{2 * 512, 0} {
+		if _, err := f.WriteAt(make([]byte, 1<<20-off), off); err != nil {
+			t.Fatal(err)
+		}
+		if again := probeFile(t, name).String(); again != got {
+			t.Errorf("zeros from %d on: %s", off, again)
+		}
 	}
 
 	name = sparse(t, 2<<30)

@@ -327,6 +327,7 @@ func TestSelect(t *testing.T) {
 		{Selection{Spec: "serial=B", Need: 41 * gib}, "", "40 GiB, and the installation needs 41 GiB"},
 		{Selection{Spec: "any"}, "", "not a disk"},
 		{Selection{Spec: "serial="}, "", "not a disk"},
+		{Selection{Spec: "serial= "}, "", "not a disk"}, // many virtual disks have none
 		{Selection{Spec: "sda"}, "", "not a disk"},
 	} {
 		d, err := Host{}.Select(disks, c.s)

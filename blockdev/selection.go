@@ -40,7 +40,7 @@ func CheckSpec(spec string) error {
 		return nil
 	case strings.HasPrefix(spec, "/"):
 		return nil
-	case strings.HasPrefix(spec, "serial=") && len(spec) > len("serial="):
+	case strings.HasPrefix(spec, "serial=") && strings.TrimSpace(spec) != "serial=":
 		return nil
 	}
 	return fault.New(fault.Usage, fmt.Errorf("target %q: not a disk", spec),

@@ -23,12 +23,20 @@ const (
 // readTable returns the kind of the partition table and its partitions.
 func readTable(r io.ReaderAt, size int64, sectorSize int) (string, []Partition) {
 	sizes := []int64{int64(sectorSize), 512, 4096}
+	table := ""
 	for _, ss := range sizes {
 		for _, lba := range []int64{1, size/ss - 1} {
-			if parts, ok := readGPT(r, size, ss, lba); ok {
+			parts, ok := readGPT(r, size, ss, lba)
+			if len(parts) > 0 {
 				return "gpt", parts
 			}
+			if ok {
+				table = "gpt" // what was lost in this copy may be in the other one
+			}
 		}
+	}
+	if table != "" {
+		return table, nil
 	}
 	b := make([]byte, sizeMBR)
 	if n, _ := r.ReadAt(b, 0); n < len(b) || b[0x1fe] != 0x55 || b[0x1ff] != 0xaa {
