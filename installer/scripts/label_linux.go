@@ -46,7 +46,9 @@ func relabel(root string) error {
 			if !ok {
 				return nil
 			}
-			if err := unix.Lsetxattr(p, xattrSELinux, []byte(label+"\x00"), 0); err != nil {
+			// A file system such as FAT has no labels, and one that is not there takes none.
+			err = unix.Lsetxattr(p, xattrSELinux, []byte(label+"\x00"), 0)
+			if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EROFS) {
 				return &fs.PathError{Op: "label", Path: p, Err: err}
 			}
 			return nil

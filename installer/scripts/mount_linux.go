@@ -35,8 +35,10 @@ func (m *mounts) target(t *Target, dir string) (root string, err error) {
 		return "", err
 	}
 	deployment := filepath.Join(image, t.Deployment)
-	if i, err := os.Lstat(deployment); err != nil || !i.IsDir() {
+	if i, err := os.Lstat(deployment); err != nil {
 		return "", fmt.Errorf("there is no deployment %s: %w", t.Deployment, err)
+	} else if !i.IsDir() {
+		return "", fmt.Errorf("the deployment %s is no directory", t.Deployment)
 	}
 	if err := m.bind(deployment, root, 0); err != nil {
 		return "", err
