@@ -24,6 +24,10 @@ const (
 
 var errNoSum = errors.New("it has no checksum")
 
+// errNetwork says that there is no medium to compare: its files are in memory, and
+// the image among them is verified by its digests in any case.
+var errNetwork = errors.New("it came over a network")
+
 // checkMedium reads a volume from its beginning and compares it with the checksum in
 // it.
 func checkMedium(ctx context.Context, r io.Reader, progress func(done, total int64)) error {

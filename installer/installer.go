@@ -39,7 +39,8 @@ type Machine interface {
 	// MediumDisk is the name of the disk that the medium is on, "" where it is on
 	// none.
 	MediumDisk() string
-	// CheckMedium reads the medium and compares it with its checksum.
+	// CheckMedium reads the medium and compares it with its checksum. The error is
+	// errNetwork where there is none.
 	CheckMedium(ctx context.Context, progress func(done, total int64)) error
 	// Install installs. The disk is the one that was chosen.
 	Install(ctx context.Context, job *Job, p pipeline.Progress) error
@@ -103,21 +104,20 @@ func (in *Installer) Run(ctx context.Context, c Console) (End, error) {
 
 // start decides what is done, does it, and ends.
 func (in *Installer) start(ctx context.Context) (End, error) {
-	for {
-		err := in.decide(ctx)
-		switch {
-		case errors.As(err, new(ended)):
-			return err.(ended).how, nil
-		case errors.Is(err, errConsole) || ctx.Err() != nil:
-			return "", err
-		case err != nil:
-			return in.failed(ctx, err)
-		}
-		if err := in.install(ctx); err != nil {
-			return in.failed(ctx, err)
-		}
-		return in.finish(ctx)
+	err := in.decide(ctx)
+	var end ended
+	switch {
+	case errors.As(err, &end):
+		return end.how, nil
+	case errors.Is(err, errConsole) || ctx.Err() != nil:
+		return "", err
+	case err != nil:
+		return in.failed(ctx, err)
 	}
+	if err := in.install(ctx); err != nil {
+		return in.failed(ctx, err)
+	}
+	return in.finish(ctx)
 }
 
 // decide fills in the job.
@@ -175,6 +175,10 @@ func (in *Installer) check(ctx context.Context) error {
 		last = done
 	})
 	p.end()
+	if errors.Is(err, errNetwork) {
+		in.say("The medium has no checksum: %v.\n", err)
+		return nil
+	}
 	if err != nil {
 		return fault.New(fault.BadImage, fmt.Errorf("the medium is damaged: %w", err), "write it again, or use another one")
 	}

@@ -151,6 +151,31 @@ func TestAttended(t *testing.T) {
 	}
 }
 
+// The disk that was ordered is offered where somebody is asked, when it can be.
+func TestOffered(t *testing.T) {
+	disks := []blockdev.Disk{used("sda", 20*gib), empty("sdb", 10*gib), empty("sdc", gib)}
+	for _, c := range []struct{ target, disk, says string }{
+		{"/dev/sdb", "sdb", "(number, return for 2)"},
+		{"largest", "sda", "(number, return for 1)"},
+		{"/dev/sdc", "", "cannot be offered: /dev/sdc: 1 GiB, and the installation needs 3 GiB"},
+		{"serial=none", "", "cannot be offered: target serial=none: no such disk"},
+		{"", "", "(number), l to look again"},
+	} {
+		f := &fake{disks: disks}
+		answers := []string{"", "", "", "yes", "p"} // the disk, the file system, no user
+		if c.disk == "" {
+			answers = []string{"", "p"}
+		}
+		end, out, err := drive(t, f, Orders{Target: c.target}, answers...)
+		if err != nil || end != kickstart.EndPowerOff || !strings.Contains(out.String(), c.says) {
+			t.Errorf("%s: %q, %v\n%s", c.target, end, err, out.String())
+		}
+		if c.disk == "" && len(f.installed) > 0 || c.disk != "" && (len(f.installed) != 1 || f.installed[0].Disk.Name != c.disk) {
+			t.Errorf("%s: installed %+v\n%s", c.target, f.installed, out.String())
+		}
+	}
+}
+
 // Without a disk it says so, and nothing is installed.
 func TestNoDisk(t *testing.T) {
 	f := &fake{medium: "sda", disks: []blockdev.Disk{empty("sda", 9*gib)}}
@@ -215,6 +240,10 @@ func TestFailure(t *testing.T) {
 	f = &fake{damaged: errors.New("its checksum is wrong"), disks: f.disks}
 	if _, c, _ := drive(t, f, Orders{Unattended: true, Target: "smallest", Check: true}, "p"); len(f.installed) > 0 || !strings.Contains(c.String(), "the medium is damaged") {
 		t.Errorf("a damaged medium\n%s", c.String())
+	}
+	f = &fake{damaged: errNetwork, disks: f.disks}
+	if _, c, _ := drive(t, f, Orders{Unattended: true, Target: "smallest", Check: true}); len(f.installed) != 1 || strings.Contains(c.String(), "damaged") || !strings.Contains(c.String(), "it came over a network") {
+		t.Errorf("what came over a network\n%s", c.String())
 	}
 }
 

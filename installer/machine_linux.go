@@ -36,7 +36,7 @@ func (m *machine) MediumDisk() string { return m.disk }
 // CheckMedium implements Machine.
 func (m *machine) CheckMedium(ctx context.Context, progress func(done, total int64)) error {
 	if m.device == "" {
-		return errors.New("it came over a network, and was checked on the way")
+		return errNetwork
 	}
 	f, err := os.Open("/dev/" + m.disk)
 	if err != nil {

@@ -72,13 +72,20 @@ func (in *Installer) askDisk(ctx context.Context) error {
 			return err
 		}
 		possible := in.showDisks(disks)
-		prompt := "\nDisk to install to (number), l to look again, s for a shell, p to power off: "
-		if len(possible) == 0 {
-			prompt = "\nThere is no disk to install to. l to look again, s for a shell, p to power off: "
+		offered := in.offered(disks, possible)
+		prompt := "\nDisk to install to (number)"
+		switch {
+		case len(possible) == 0:
+			prompt = "\nThere is no disk to install to"
+		case offered > 0:
+			prompt = fmt.Sprintf("\nDisk to install to (number, return for %d)", offered)
 		}
-		answer, err := in.line(ctx, prompt)
+		answer, err := in.line(ctx, prompt+", l to look again, s for a shell, p to power off: ")
 		if err != nil {
 			return err
+		}
+		if answer == "" && offered > 0 {
+			answer = strconv.Itoa(offered)
 		}
 		switch answer {
 		case "", "l":
@@ -106,7 +113,6 @@ func (in *Installer) showDisks(disks []blockdev.Disk) (possible []blockdev.Disk)
 	if len(disks) == 0 {
 		in.say("  none was found\n")
 	}
-	// Whoever orders a target means it as the choice that is offered.
 	for _, d := range disks {
 		s := in.selection(d.Path, true)
 		err := s.Check(d)
@@ -124,6 +130,20 @@ func (in *Installer) showDisks(disks []blockdev.Disk) (possible []blockdev.Disk)
 		in.say(" %s %s\n      %s\n%s", mark, describe(d), d.Content, why)
 	}
 	return possible
+}
+
+// offered returns the number of the disk that was ordered, 0 where there is no order,
+// or none that can be followed.
+func (in *Installer) offered(disks, possible []blockdev.Disk) int {
+	if in.Orders.Target == "" {
+		return 0
+	}
+	d, err := in.Machine.Select(disks, in.selection(in.Orders.Target, true))
+	if err != nil {
+		in.say("The disk that was asked for cannot be offered: %v\n", err)
+		return 0
+	}
+	return 1 + slices.IndexFunc(possible, func(p blockdev.Disk) bool { return p.Name == d.Name })
 }
 
 // describe names a disk by all that tells it from others.

@@ -21,7 +21,7 @@ type mediaFlags struct {
 }
 
 func (f *mediaFlags) register(s *pflag.FlagSet) {
-	s.StringVar(&f.target, "iso-target", "", "disk that the installer of an iso takes: /dev/DISK, /dev/disk/by-id/NAME, serial=NUMBER, first-empty, smallest or largest (default: it asks; unattended: first-empty)")
+	s.StringVar(&f.target, "iso-target", "", "disk that the installer of an iso takes, or offers where it asks: /dev/DISK, /dev/disk/by-id/NAME, serial=NUMBER, first-empty, smallest or largest (default: none; unattended: first-empty)")
 	s.BoolVar(&f.unattended, "iso-unattended", false, "make the installer of an iso work without asking")
 	s.BoolVar(&f.wipe, "iso-wipe", false, "let it erase a disk that holds data without asking")
 	s.StringVar(&f.kickstart, "kickstart", "", "kickstart file for the installer of an iso or of bootc-installer, instead of installer.kickstart.contents of the config; - for stdin")

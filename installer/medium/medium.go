@@ -50,7 +50,7 @@ type Description struct {
 	Version int `json:"version"`
 	// Title names the system for people, as "Debian GNU/Linux 14".
 	Title    string `json:"title"`
-	VolumeID string `json:"volume_id"` // by which the installer finds its medium
+	VolumeID string `json:"volume_id"` // by which GRUB finds the medium
 	Arch     string `json:"arch"`      // GOARCH name
 	Kernel   string `json:"kernel"`    // version, of the modules in the initramfs
 	Image    Image  `json:"image"`
