@@ -106,7 +106,7 @@ func prepareAnaconda(ctx context.Context, o *Options, write bool, p Progress) (_
 	if a.live, err = a.read(ctx, a.installer, o); err != nil {
 		return nil, badImage(err, o)
 	}
-	initrd, err := a.checkInstaller()
+	initrd, err := a.checkInstaller(ctx)
 	if err != nil {
 		return nil, badImage(err, o)
 	}
@@ -290,7 +290,7 @@ func (a *anacondaBuild) boot(ctx context.Context, t *isoTree, fips bool) (warnin
 		return grub.MediumEntry{Title: title, Submenu: submenu, Kernel: "/" + medium.Kernel, Initrd: []string{"/" + medium.Initrd}, Args: slices.Concat(args, more)}
 	}
 	const trouble = "Troubleshooting"
-	menu := grub.MediumMenu{VolumeID: label, Timeout: 60, Entries: []grub.MediumEntry{
+	menu := grub.MediumMenu{VolumeID: label, Timeout: menuTimeout(a.o, 60), Entries: []grub.MediumEntry{
 		entry("", "Install "+name, "quiet"),
 		entry("", "Install "+name+" (serial console)", "console=tty0", serial),
 		entry("", "Test this media & install "+name, "rd.live.check", "quiet"),
@@ -298,11 +298,6 @@ func (a *anacondaBuild) boot(ctx context.Context, t *isoTree, fips bool) (warnin
 		entry(trouble, "Rescue a system", "inst.rescue", "quiet"),
 		{Title: "Start from the next device", Submenu: trouble, Exit: true},
 	}}
-	if a.o.Config != nil {
-		if i := a.o.Config.Blueprint.Customizations.Installer; i != nil && i.Bootloader != nil && i.Bootloader.Grub2 != nil && i.Bootloader.Grub2.MenuTimeout != nil {
-			menu.Timeout = int(*i.Bootloader.Grub2.MenuTimeout)
-		}
-	}
 	m, err := bootloader.InstallMedium(ctx, t.root, &bootloader.MediumRequest{
 		OS: a.live.merged, Arch: a.o.Arch, Menu: menu, FATID: a.id.volumeID("iso esp"), Time: a.time,
 	})
@@ -310,19 +305,6 @@ func (a *anacondaBuild) boot(ctx context.Context, t *isoTree, fips bool) (warnin
 		return nil, err
 	}
 	return m.Warnings, t.startBy(m)
-}
-
-// startBy makes the medium start by boot loaders that are on it.
-func (t *isoTree) startBy(m *bootloader.Medium) error {
-	t.options.ESP = m.ESP
-	if m.BIOSImage != "" {
-		t.options.BIOS = &iso.BIOSBoot{Path: m.BIOSImage, MBR: m.MBR}
-	}
-	if m.ESP == nil {
-		return nil
-	}
-	t.options.ESPPath = "images/efiboot.img"
-	return t.file(t.options.ESPPath, content.Ref{})
 }
 
 // describe returns the plan of the medium.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"strings"
 
@@ -29,7 +28,7 @@ const dracutLine = `RUN kver=$(cd /usr/lib/modules && echo *) && dracut --force 
 
 // checkInstaller wants an image with Anaconda that can start as a medium, and returns
 // the initramfs for it.
-func (a *anacondaBuild) checkInstaller() (content.Ref, error) {
+func (a *anacondaBuild) checkInstaller(ctx context.Context) (content.Ref, error) {
 	for _, name := range []string{runAnaconda, anacondaTarget} {
 		if i, err := tree.Resolve(a.live.merged, name); err != nil || !i.IsFile() {
 			return content.Ref{}, fault.New(fault.BadImage, fmt.Errorf("it holds no Anaconda: there is no /%s", name),
@@ -40,51 +39,21 @@ func (a *anacondaBuild) checkInstaller() (content.Ref, error) {
 	if i == nil {
 		return content.Ref{}, fault.New(fault.BadImage, fmt.Errorf("/%s has no initramfs.img", a.live.facts.Kernel.Dir), "put "+dracutLine+" into the Containerfile")
 	}
-	found, err := startsAnaconda(i.Content.Reader())
+	has, err := dracutModules(ctx, i.Content.Reader())
 	switch {
 	case err != nil:
 		return content.Ref{}, fault.New(fault.BadImage, fmt.Errorf("/%s/initramfs.img: %w", a.live.facts.Kernel.Dir, err), "put "+dracutLine+" into the Containerfile")
-	case !found:
+	case !has["anaconda"]:
 		return content.Ref{}, fault.New(fault.BadImage, fmt.Errorf("/%s/initramfs.img is without dracut's module anaconda, so the medium would not find its installer", a.live.facts.Kernel.Dir),
 			"put "+dracutLine+" into the Containerfile")
 	}
-	return a.initrd(i.Content)
-}
-
-// errFound ends a walk.
-var errFound = errors.New("found")
-
-// startsAnaconda tells whether an initramfs has Anaconda's dracut module, by the list
-// that dracut puts into it or by the module's script.
-func startsAnaconda(r io.Reader) (bool, error) {
-	const maxList = 1 << 20
-	err := initramfs.Walk(r, func(e initramfs.Entry, c io.Reader) error {
-		switch {
-		case strings.HasSuffix(e.Name, "lib/dracut/modules.txt"):
-			text, err := io.ReadAll(io.LimitReader(c, maxList))
-			if err != nil {
-				return err
-			}
-			for line := range strings.Lines(string(text)) {
-				if strings.TrimSpace(line) == "anaconda" {
-					return errFound
-				}
-			}
-		case strings.HasSuffix(path.Dir(e.Name), "lib/dracut/hooks/cmdline") && strings.HasSuffix(e.Name, "parse-anaconda-options.sh"):
-			return errFound
-		}
-		return nil
-	})
-	if errors.Is(err, errFound) {
-		return true, nil
-	}
-	return false, err
+	return a.initrd(ctx, i.Content)
 }
 
 // initrd returns the image's initramfs with an archive behind it, which the kernel
 // unpacks over it: what the medium is, and no generators that would take disks for
 // parts of the installer.
-func (a *anacondaBuild) initrd(image content.Ref) (content.Ref, error) {
+func (a *anacondaBuild) initrd(ctx context.Context, image content.Ref) (content.Ref, error) {
 	root := tree.NewDir(0o755)
 	if err := tree.Put(root, ".buildstamp", tree.NewFile(0o644, content.String(a.buildstamp()))); err != nil {
 		return content.Ref{}, err
@@ -96,7 +65,7 @@ func (a *anacondaBuild) initrd(image content.Ref) (content.Ref, error) {
 		}
 	}
 	var b bytes.Buffer
-	if err := initramfs.Write(context.Background(), &b, root, initramfs.None); err != nil {
+	if err := initramfs.Write(ctx, &b, root, initramfs.None); err != nil {
 		return content.Ref{}, err
 	}
 	// The kernel skips zeros between archives, and wants plain ones at a multiple of 4.

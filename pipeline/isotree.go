@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"io"
 
+	"imgbuild/bootloader"
 	"imgbuild/content"
 	"imgbuild/fault"
 	"imgbuild/formats/iso"
-	"imgbuild/installer/medium"
-	"imgbuild/oci"
 	"imgbuild/tree"
 )
 
@@ -61,6 +60,19 @@ func (t *isoTree) write(ctx context.Context, a *artefact, progress func(done int
 
 // size returns how large the ISO will be, in bytes.
 func (t *isoTree) size() (int64, error) { return iso.Size(t.root, t.options) }
+
+// startBy makes the medium start by boot loaders that are on it.
+func (t *isoTree) startBy(m *bootloader.Medium) error {
+	t.options.ESP = m.ESP
+	if m.BIOSImage != "" {
+		t.options.BIOS = &iso.BIOSBoot{Path: m.BIOSImage, MBR: m.MBR}
+	}
+	if m.ESP == nil {
+		return nil
+	}
+	t.options.ESPPath = "images/efiboot.img"
+	return t.file(t.options.ESPPath, content.Ref{})
+}
 
 // Files and media types of an OCI image layout (image-layout.md).
 const (
@@ -182,8 +194,3 @@ func plainManifest(s *source) ([]byte, error) {
 }
 
 func digestOf(b []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(b)) }
-
-// payloadReference names the image on a mounted medium.
-func payloadReference(dir, digest string) (oci.Reference, error) {
-	return oci.ParseReference("oci:" + dir + "/" + medium.Payload + "@" + digest)
-}

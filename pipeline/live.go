@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 
@@ -210,6 +211,10 @@ func dracutModules(ctx context.Context, r io.Reader) (map[string]bool, error) {
 			has["livenet"] = true
 		case "lib/ostree/ostree-prepare-root", "sbin/ostree-prepare-root", "bin/ostree-prepare-root":
 			has["ostree"] = true
+		default:
+			if dir, file := path.Split(e.Name); strings.HasSuffix(dir, "lib/dracut/hooks/cmdline/") && strings.HasSuffix(file, "parse-anaconda-options.sh") {
+				has["anaconda"] = true
+			}
 		}
 		return nil
 	})
@@ -233,22 +238,8 @@ func (i *interruptible) Read(p []byte) (int, error) {
 // configuration in its place and customized, and all mount points.
 func (b *build) liveRoot(ctx context.Context, o *Options, p Progress) (*tree.Inode, error) {
 	merged := b.sys.merged
-	root := merged.Copy()
-	for _, e := range merged.Entries() {
-		root.Set(e.Name, e.Inode)
-	}
-	etc, vars := private(b.sys.etc()), private(merged.Child("var"))
-	if usr := merged.Child("usr"); usr != nil && usr.Child("etc") != nil {
-		without := usr.Copy()
-		for _, e := range usr.Entries() {
-			if e.Name != "etc" {
-				without.Set(e.Name, e.Inode)
-			}
-		}
-		root.Set("usr", without)
-	}
-	root.Set("etc", etc)
-	root.Set("var", vars)
+	root := containerRoot(merged)
+	etc, vars := root.Child("etc"), root.Child("var")
 	if o.Config != nil {
 		system := customize.New(merged, etc, vars, b.disks.time, b.id.bytes)
 		for _, step := range b.disks.custom.steps(o.Config) {

@@ -229,7 +229,7 @@ func (b *build) addBoot(ctx context.Context, t *isoTree, d *medium.Description, 
 		return grub.MediumEntry{Title: title, Submenu: submenu, Kernel: "/" + medium.Kernel, Initrd: []string{"/" + medium.Initrd}, Args: more}
 	}
 	const trouble = "Troubleshooting"
-	menu := grub.MediumMenu{VolumeID: d.VolumeID, Timeout: menuTimeout(o), Entries: []grub.MediumEntry{
+	menu := grub.MediumMenu{VolumeID: d.VolumeID, Timeout: installTimeout(o), Entries: []grub.MediumEntry{
 		entry("", "Install "+name),
 		entry("", "Install "+name+" (serial console)", "console=tty0", serial),
 		entry("", "Test this medium & install "+name, "imgbuild.check"),
@@ -260,30 +260,26 @@ func (b *build) start(ctx context.Context, t *isoTree, menu grub.MediumMenu, arg
 	if m.ESP != nil && !m.SecureBoot {
 		p.Warn("the medium does not start with Secure Boot: the image has no shim")
 	}
-	t.options.ESP = m.ESP
-	if m.ESP != nil {
-		t.options.ESPPath = "images/efiboot.img"
-		if err := t.file(t.options.ESPPath, content.Ref{}); err != nil {
-			return err
-		}
-	}
-	if m.BIOSImage != "" {
-		t.options.BIOS = &iso.BIOSBoot{Path: m.BIOSImage, MBR: m.MBR}
-	}
-	return nil
+	return t.startBy(m)
 }
 
-// menuTimeout returns how long the menu waits, in seconds.
-func menuTimeout(o *Options) int {
+// installTimeout returns how long the menu of imgbuild's installer waits, in seconds.
+func installTimeout(o *Options) int {
+	if o.Media.Settings.Unattended {
+		return menuTimeout(o, 5)
+	}
+	return menuTimeout(o, 30)
+}
+
+// menuTimeout returns how long the menu waits, in seconds: what the configuration
+// says, or else so long.
+func menuTimeout(o *Options, usual int) int {
 	if o.Config != nil {
 		if i := o.Config.Blueprint.Customizations.Installer; i != nil && i.Bootloader != nil && i.Bootloader.Grub2 != nil && i.Bootloader.Grub2.MenuTimeout != nil {
 			return int(*i.Bootloader.Grub2.MenuTimeout)
 		}
 	}
-	if o.Media.Settings.Unattended {
-		return 5
-	}
-	return 30
+	return usual
 }
 
 // choices returns the root file systems that the installer may offer, the default

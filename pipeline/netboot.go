@@ -54,7 +54,7 @@ func (b *build) newNetboot(ctx context.Context, asked *frozen, p Progress) (*net
 	if err != nil {
 		return nil, err
 	}
-	n := &netboot{script: ipxeScript(printableTitle(d.Title), d.Arch, menuTimeout(&asked.options))}
+	n := &netboot{script: ipxeScript(printableTitle(d.Title), d.Arch, installTimeout(&asked.options))}
 	for _, f := range []struct {
 		path string
 		ref  *content.Ref
