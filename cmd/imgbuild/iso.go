@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"imgbuild/blueprints"
 	"imgbuild/fault"
 	"imgbuild/installer/remaster"
-	"imgbuild/installer/settings"
 	"imgbuild/pipeline"
 )
 
@@ -104,9 +102,9 @@ line says to the installer goes before these settings.`,
 			if cmd.Flags().Changed("kickstart") {
 				text := ""
 				if c.KickstartName = kickstart; kickstart != "" {
-					b, err := readKickstart(kickstart)
+					b, err := readConfig(cmd.InOrStdin(), kickstart)
 					if err != nil {
-						return err
+						return fault.New(fault.Usage, fmt.Errorf("--kickstart: %w", err), "")
 					}
 					text = string(b)
 				}
@@ -129,7 +127,7 @@ line says to the installer goes before these settings.`,
 	s := cmd.Flags()
 	s.SortFlags = false
 	s.StringVarP(&out, "output", "o", "", "new ISO to write (default: change FILE in place)")
-	s.StringVar(&kickstart, "kickstart", "", "kickstart file for the installer; \"\" takes it away")
+	s.StringVar(&kickstart, "kickstart", "", "kickstart file for the installer, - for stdin; \"\" takes it away")
 	s.StringVar(&target, "target", "", "disk to install to: /dev/DISK, /dev/disk/by-id/NAME, serial=NUMBER, first-empty, smallest or largest; \"\" leaves it open")
 	s.BoolVar(&wipe, "wipe", false, "let the installer erase a disk that holds data")
 	s.BoolVar(&unattended, "unattended", false, "let the installer work without asking")
@@ -137,23 +135,6 @@ line says to the installer goes before these settings.`,
 	s.StringArrayVar(&c.DeleteKargs, "delete-karg", nil, "kernel argument to take away; may be repeated")
 	s.StringVar(&mode, "progress", "auto", "auto, verbose, term or debug")
 	return cmd
-}
-
-// readKickstart reads a kickstart that could be on a medium.
-func readKickstart(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fault.New(fault.Usage, fmt.Errorf("--kickstart: %w", err), "")
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, settings.AreaSize+1))
-	if err != nil {
-		return nil, fault.New(fault.Usage, fmt.Errorf("--kickstart: %w", err), "")
-	}
-	if len(b) > settings.AreaSize {
-		return nil, fault.New(fault.Config, fmt.Errorf("--kickstart %s: more than the %d bytes that a medium has room for", name, settings.AreaSize), "")
-	}
-	return b, nil
 }
 
 // printISO prints a report for people.

@@ -104,8 +104,10 @@ func TestISOCustomize(t *testing.T) {
 		}
 	}
 
-	// In place, and the same bytes.
-	if r := run(t, command(t, append([]string{"iso", "customize", file}, args...)...)); r.code != 0 {
+	// In place, by a kickstart from stdin, and the same bytes.
+	piped := command(t, append([]string{"iso", "customize", file, "--kickstart", "-"}, args[2:]...)...)
+	piped.Stdin = strings.NewReader("lang de_DE.UTF-8\nreboot\n")
+	if r := run(t, piped); r.code != 0 {
 		t.Fatalf("%d\n%s", r.code, r.stderr)
 	}
 	toolOutput(t, "cmp", "diffutils", file, changed)
