@@ -40,6 +40,10 @@ type ISOMenuEntry struct {
 // maxISOYAML bounds an iso.yaml, in bytes.
 const maxISOYAML = 64 << 10
 
+// maxISOLine bounds what a line of an entry becomes, in bytes; no kernel takes that
+// many arguments.
+const maxISOLine = 64 << 10
+
 // ReadISO returns the image's iso.yaml, empty where it has none. Keys that nobody
 // knows are an error.
 func ReadISO(root *tree.Inode) (*ISOConfig, error) {
@@ -111,6 +115,9 @@ func (e *ISOMenuEntry) Expand(line string, values map[string]string) ([]string, 
 			return nil, bad(fmt.Errorf("iso.yaml: entry %q: unknown variable %.40q", e.Name, name), "")
 		}
 		b.WriteString(value)
+		if b.Len() > maxISOLine {
+			return nil, bad(fmt.Errorf("iso.yaml: entry %q: more than %d bytes in a line", e.Name, maxISOLine), "")
+		}
 		rest = tail
 	}
 	return strings.Fields(b.String()), nil
