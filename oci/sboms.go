@@ -25,6 +25,7 @@ const (
 	maxSBOMs     = 32
 	maxSBOM      = 32 << 20
 	maxSBOMBytes = 128 << 20 // of all together
+	maxArtifacts = 512       // that are looked into
 )
 
 // Statements about an image, of which some are SBOMs: plain as BuildKit attaches
@@ -166,12 +167,16 @@ func (i *Image) SBOMs(ctx context.Context) ([]SBOM, error) {
 
 // sboms are the SBOMs of an image, within their bounds.
 type sboms struct {
-	list  []SBOM
-	total int64 // in bytes
+	list   []SBOM
+	total  int64 // in bytes
+	looked int   // artifacts
 }
 
 // add adds those of an artifact that is attached to a manifest or index.
 func (s *sboms) add(ctx context.Context, src source, a descriptor, of string, cache *Cache) error {
+	if s.looked++; s.looked > maxArtifacts {
+		return badImage(fmt.Errorf("more than %d artifacts may be SBOMs", maxArtifacts))
+	}
 	layers, err := sbomLayers(ctx, src, a, of, cache)
 	if err != nil {
 		return err

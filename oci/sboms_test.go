@@ -123,6 +123,16 @@ func TestHostileSBOMs(t *testing.T) {
 	s.push(t, b, map[string]descriptor{"1": image, referrersTag(image.Digest): b.index(t, many...)})
 	_, err = sbomsOf(t, s.host+"/org/os:1", Options{})
 	wantFault(t, err, fault.BadImage, "SBOMs are attached")
+
+	// Each of which could be one, and is looked into.
+	many = nil
+	for i := range maxArtifacts + 1 {
+		many = append(many, b.attach(t, image, "", "text/plain", fmt.Sprint("number ", i), nil))
+	}
+	s = newServer(t)
+	s.push(t, b, map[string]descriptor{"1": image, referrersTag(image.Digest): b.index(t, many...)})
+	_, err = sbomsOf(t, s.host+"/org/os:1", Options{})
+	wantFault(t, err, fault.BadImage, "artifacts may be SBOMs")
 }
 
 // What cosign 3 attaches says in the manifest what is in its bundle.
