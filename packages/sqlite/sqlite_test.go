@@ -3,11 +3,13 @@ package sqlite
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -166,6 +168,51 @@ for id, b, n, s in sqlite3.connect("see.db").execute("select * from t order by i
 		if err != nil || got != want {
 			t.Errorf("byte %d: %v, %d lines, want %d", off, err, strings.Count(got, "\n"), strings.Count(want, "\n"))
 		}
+	}
+}
+
+// A log of half a KiB may claim a database of all the pages that there can be.
+func TestLogClaimsPages(t *testing.T) {
+	dir := t.TempDir()
+	python(t, dir, makeScript, "512", "30", "none")
+	b, err := os.ReadFile(filepath.Join(dir, "copy.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	be := binary.BigEndian
+	sum := checksum{order: be}
+	seal := func(b []byte) []byte { return be.AppendUint32(be.AppendUint32(b, sum.s0), sum.s1) }
+	wal := be.AppendUint32(nil, logMagicBig)
+	for _, v := range []uint32{logVersion, 512, 0, 1, 2} { // page size, checkpoint, salts
+		wal = be.AppendUint32(wal, v)
+	}
+	sum.add(wal)
+	wal = seal(wal)
+	frame := be.AppendUint32(be.AppendUint32(nil, 1), 1<<32-1)
+	sum.add(frame)
+	sum.add(b[:512])
+	wal = append(append(wal, seal(append(frame, wal[16:24]...))...), b[:512]...)
+
+	plain, err := Open(bytes.NewReader(b), int64(len(b)), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := dump(plain)
+	if err != nil || want == "" {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	db, err := Open(bytes.NewReader(b), int64(len(b)), bytes.NewReader(wal), int64(len(wal)))
+	if err != nil || db.pages != 1<<32-1 {
+		t.Fatalf("%+v, %v", db, err)
+	}
+	got, err := dump(db)
+	if err != nil || got != want {
+		t.Errorf("other rows with the log: %v", err)
+	}
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 16<<20 {
+		t.Errorf("%d MiB for a file of %d bytes", (after.TotalAlloc-before.TotalAlloc)>>20, len(b))
 	}
 }
 
