@@ -94,13 +94,16 @@ func (p *parser) or(depth int) (string, bool) { return p.list(" OR ", depth, p.a
 func (p *parser) and(depth int) (string, bool) { return p.list(" AND ", depth, p.simple) }
 
 func (p *parser) list(operator string, depth int, item func(int) (string, bool)) (string, bool) {
-	text, ok := item(depth)
-	for ok && p.next(strings.TrimSpace(operator)) {
-		var more string
-		more, ok = item(depth)
-		text += operator + more
+	var texts []string
+	for {
+		text, ok := item(depth)
+		if !ok {
+			return "", false
+		}
+		if texts = append(texts, text); !p.next(strings.TrimSpace(operator)) {
+			return strings.Join(texts, operator), true
+		}
 	}
-	return text, ok
 }
 
 func (p *parser) simple(depth int) (string, bool) {
