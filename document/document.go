@@ -1,7 +1,8 @@
 // Package document reads configuration files that people write, in TOML 1.0 or in
 // JSON (RFC 8259), into one kind of tree in which every key and every value knows
 // where it stands, and fills Go structs from it. What is wrong is collected, not
-// only the first, and both syntaxes get the same verdict.
+// only the first, and both syntaxes get the same verdict. Structs are written as JSON
+// that is read as the same struct.
 //
 // Stricter than RFC 8259: an object has no key twice.
 package document
