@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -124,7 +123,7 @@ func (v *sigstoreVerifier) verifyBundle(img *Image, digest string, data []byte) 
 				who.leaf = raw.Bytes
 				continue
 			}
-			c, err := x509.ParseCertificate(raw.Bytes)
+			c, err := parseCertificate(raw.Bytes)
 			if err != nil {
 				return "", fmt.Errorf("certificate chain: %w", err)
 			}

@@ -54,7 +54,7 @@ var (
 )
 
 func parseLeaf(der []byte) (*x509.Certificate, error) {
-	leaf, err := x509.ParseCertificate(der)
+	leaf, err := parseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}

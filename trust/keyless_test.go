@@ -1,7 +1,9 @@
 package trust
 
 import (
+	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -11,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"maps"
 	"math/big"
 	"strings"
@@ -299,6 +302,15 @@ func TestPKI(t *testing.T) {
 	if _, err := check(bare, tagged("1"), s); err != nil {
 		t.Error(err)
 	}
+	// A key that nobody can verify with in time.
+	n := new(big.Int).Lsh(big.NewInt(1), maxRSA)
+	huge := certificate(t, &x509.Certificate{SerialNumber: big.NewInt(3), Subject: ca.middle.Subject, NotAfter: ca.root.NotAfter},
+		ca.root, private{hugeKey{&rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: 65537}}}, ca.rootKey)
+	s.Annotations[annotationChain] = string(certPEM(huge, ca.root))
+	_, err = check(bare, tagged("1"), s)
+	refused(t, err, "RSA key of 16385 bits")
+	s.Annotations[annotationChain] = string(certPEM(ca.middle, ca.root))
+
 	s.Annotations[annotationCertificate] = issue(func(c *x509.Certificate) {
 		c.NotAfter = signedAt.AddDate(0, 0, 1)
 		c.NotBefore = signedAt.AddDate(0, -1, 0)
@@ -308,3 +320,10 @@ func TestPKI(t *testing.T) {
 		refused(t, err, "expired")
 	}
 }
+
+// hugeKey has no private half.
+type hugeKey struct{ *rsa.PublicKey }
+
+func (k hugeKey) Public() crypto.PublicKey { return k.PublicKey }
+
+func (hugeKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return nil, nil }

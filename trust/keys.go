@@ -183,6 +183,22 @@ func (k publicKey) verify(message, sig []byte) bool {
 	return false
 }
 
+// maxRSA is the longest RSA key of a certificate, in bits: what is signed with one
+// of a megabyte, which everybody can make, takes a quarter of an hour to verify.
+const maxRSA = 16384
+
+// parseCertificate parses a certificate in DER.
+func parseCertificate(der []byte) (*x509.Certificate, error) {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSA {
+		return nil, fmt.Errorf("has an RSA key of %d bits, more than %d", k.N.BitLen(), maxRSA)
+	}
+	return c, nil
+}
+
 // certificates parses certificates in PEM, at least one.
 func certificates(data []byte) ([]*x509.Certificate, error) {
 	var list []*x509.Certificate
@@ -195,7 +211,7 @@ func certificates(data []byte) ([]*x509.Certificate, error) {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("is a PEM block of type %s, not CERTIFICATE", clip(block.Type))
 		}
-		c, err := x509.ParseCertificate(block.Bytes)
+		c, err := parseCertificate(block.Bytes)
 		if err != nil {
 			return nil, err
 		}
