@@ -279,6 +279,8 @@ func TestInstallFull(t *testing.T) {
 			case <-d.ctx.Done():
 				t.Fatal("no reboot")
 			}
+			// Also where the layers were on the target, as there is no memory for them.
+			hasBootEntry(t, d.Machine, "debian", `\EFI\debian\shimx64.efi`)
 			if out, err := exec.Command("blkid", "-p", "-s", "LABEL", "-o", "value", other).CombinedOutput(); err != nil || string(bytes.TrimSpace(out)) != "PHOTOS" {
 				t.Errorf("the other disk: %q, %v", out, err)
 			}
