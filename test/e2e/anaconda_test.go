@@ -47,6 +47,9 @@ func anacondaImage(t *testing.T, modules string, more ...image.File) string {
 	return dir
 }
 
+// anacondaPassword is what nobody but the hash function may read.
+const anacondaPassword = "a password that nobody reads"
+
 const anacondaConfig = `
 [customizations]
 hostname = "host.example.com"
@@ -54,7 +57,7 @@ hostname = "host.example.com"
 append = "a=b"
 [[customizations.user]]
 name = "admin"
-password = "plain text"
+password = "` + anacondaPassword + `"
 key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJrxPYuZ4jDdgrjzJ4MkPAAUO8bTuoHdDQCtvaM1lFTF admin@example.com"
 groups = ["ops"]
 [[customizations.user]]
@@ -85,8 +88,17 @@ func TestAnaconda(t *testing.T) {
 	if again := verify(t, "--record", record, "--rebuild", "--no-cache"); again.code != 0 {
 		t.Errorf("two builds differ: %s", again.stderr)
 	}
-	if strings.Contains(r.stdout+r.stderr, "plain text\n") {
+	if strings.Contains(r.stdout+r.stderr, anacondaPassword) {
 		t.Errorf("the password is shown: %s", r.stderr)
+	}
+	for _, name := range []string{iso, record, filepath.Join(dir, "manifest-bootc-installer.json")} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(text, []byte(anacondaPassword)) {
+			t.Errorf("the password is in %s", name)
+		}
 	}
 	list := check(t, "xorriso", "xorriso", "-indev", iso, "-find", "/", "-exec", "report_lba", "--", "-report_el_torito", "plain", "-report_system_area", "plain")
 	for _, want := range []string{
@@ -117,7 +129,7 @@ func TestAnaconda(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, base)
 		}
 	}
-	if strings.Contains(base, "plain text") || strings.Contains(base, "rootpw --lock") {
+	if strings.Contains(base, anacondaPassword) || strings.Contains(base, "rootpw --lock") {
 		t.Errorf("osbuild-base.ks:\n%s", base)
 	}
 	menu := fromISO(t, iso, "/boot/grub2/grub.cfg")
