@@ -6,22 +6,23 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // createLayout makes a new directory for an image layout with the final name
 // path. What is there may be another layout, which is replaced, and nothing else.
 func createLayout(path string) (*artefact, error) {
-	return createDir(path, "oci-layout", "image layout")
+	return createDir(path, "image layout", func(names []string) bool { return slices.Contains(names, "oci-layout") })
 }
 
 // createDir makes a new directory with the final name path. What is there may be one
-// of the same kind, which has a file mark.
-func createDir(path, mark, kind string) (*artefact, error) {
+// of the same kind, which ours knows by the names in it.
+func createDir(path, kind string, ours func(names []string) bool) (*artefact, error) {
 	a := &artefact{path: path}
 	dir := filepath.Dir(path)
 	err := a.mkdirs(dir)
 	if err == nil {
-		err = replaceable(path, mark, kind)
+		err = replaceable(path, kind, ours)
 	}
 	if err == nil {
 		err = a.openDir(dir)
@@ -33,9 +34,9 @@ func createDir(path, mark, kind string) (*artefact, error) {
 	return a, nil
 }
 
-// replaceable returns an error unless path is a directory with the file mark, an
-// empty directory or nothing.
-func replaceable(path, mark, kind string) error {
+// replaceable returns an error unless path is a directory that is ours, an empty
+// directory or nothing.
+func replaceable(path, kind string, ours func(names []string) bool) error {
 	list, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -43,10 +44,12 @@ func replaceable(path, mark, kind string) error {
 	if err != nil {
 		return err
 	}
-	if len(list) > 0 {
-		if _, err := os.Stat(filepath.Join(path, mark)); err != nil {
-			return fmt.Errorf("%s: exists and is no %s", path, kind)
-		}
+	var names []string
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	if len(names) > 0 && !ours(names) {
+		return fmt.Errorf("%s: exists and is no %s", path, kind)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"imgbuild/content"
@@ -43,9 +44,13 @@ type netbootEntry struct {
 	iso.Stream
 }
 
-// createNetboot makes the directory.
+// createNetboot makes the directory. One that has other files as well is somebody's
+// own: what it is served from is no place to empty.
 func createNetboot(path string) (*artefact, error) {
-	return createDir(path, netbootScript, "directory of type pxe")
+	own := []string{netbootScript, netbootKernel, netbootInitrd, netbootMedium}
+	return createDir(path, "directory of type pxe alone", func(names []string) bool {
+		return slices.Contains(names, netbootScript) && !slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(own, n) })
+	})
 }
 
 // newNetboot puts together what the installer starts from over a network.

@@ -95,6 +95,17 @@ func TestNetboot(t *testing.T) {
 	if sum(t, filepath.Join(dir, "pxe/medium.cpio")) != old {
 		t.Error("two builds differ")
 	}
+	// Nor does a file of somebody's own go with them.
+	mine := filepath.Join(dir, "pxe/mine.ipxe")
+	if err := os.WriteFile(mine, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t, command(t, "--type", "pxe", "--no-cache", "--output", dir, "oci:"+layout)); r.code != 8 || !strings.Contains(r.stderr, "exists and is no directory of type pxe alone") {
+		t.Errorf("over a file of one's own: %+v", r)
+	}
+	if _, err := os.Stat(mine); err != nil || sum(t, filepath.Join(dir, "pxe/medium.cpio")) != old {
+		t.Errorf("what was there is another one: %v", err)
+	}
 	other := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(other, "pxe/mine"), 0o755); err != nil {
 		t.Fatal(err)
