@@ -61,11 +61,6 @@ func (o *Options) validateAnaconda() error {
 		return nil
 	}
 	b := &o.Config.Blueprint.Customizations
-	if b.ISO != nil && b.ISO.VolumeID != "" {
-		if err := iso.CheckVolumeID(b.ISO.VolumeID); err != nil {
-			return fmt.Errorf("customizations.iso.volume_id: %w", err)
-		}
-	}
 	if name, text := o.Config.Kickstart(); text != "" {
 		if len(o.Kargs) > 0 {
 			return usage(errors.New("--karg: a kickstart of your own says what the system gets"), "write bootloader --append")
@@ -228,19 +223,11 @@ func (a *anacondaBuild) kickstart(ctx context.Context, o *Options, target target
 // medium puts the tree of the ISO together, as image-builder has it.
 func (a *anacondaBuild) medium(ctx context.Context, b *build, k *kickstart.Anaconda, initrd content.Ref) (*isoTree, []string, error) {
 	o := a.o
-	volumeID, application, publisher := iso.VolumeID(a.live.facts.OSRelease, unameOf(o.Arch)), "", ""
 	var custom blueprints.Customizations
 	if o.Config != nil {
 		custom = o.Config.Blueprint.Customizations
 	}
-	if i := custom.ISO; i != nil {
-		application, publisher = i.ApplicationID, i.Publisher
-		if i.VolumeID != "" {
-			volumeID = i.VolumeID
-		}
-	}
-	t := newISOTree(volumeID, a.time, a.id)
-	t.options.Application, t.options.Publisher = application, publisher
+	t := newISOTree(o, iso.VolumeID(a.live.facts.OSRelease, unameOf(o.Arch)), a.time, a.id)
 	modules, err := anacondaModules(&custom)
 	if err != nil {
 		return nil, nil, err

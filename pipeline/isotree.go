@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -20,14 +21,20 @@ type isoTree struct {
 	options iso.Options
 }
 
-// newISOTree returns an empty ISO. Everything on it has the time of the image.
-func newISOTree(volumeID string, time int64, id identity) *isoTree {
+// newISOTree returns an empty ISO, which is called volumeID unless the configuration
+// has another name. Everything on it has the time of the image.
+func newISOTree(o *Options, volumeID string, time int64, id identity) *isoTree {
 	root := tree.NewDir(0o755)
 	root.Mtime = time
+	opt := iso.Options{Time: time, Streams: map[*tree.Inode]iso.Stream{}}
+	if o.Config != nil && o.Config.Blueprint.Customizations.ISO != nil {
+		i := o.Config.Blueprint.Customizations.ISO
+		opt.Application, opt.Publisher = i.ApplicationID, i.Publisher
+		volumeID = cmp.Or(i.VolumeID, volumeID)
+	}
 	seed := id.guid("iso " + volumeID)
-	return &isoTree{root: root, options: iso.Options{
-		VolumeID: volumeID, Time: time, Seed: seed[:], Streams: map[*tree.Inode]iso.Stream{},
-	}}
+	opt.VolumeID, opt.Seed = volumeID, seed[:]
+	return &isoTree{root: root, options: opt}
 }
 
 // file puts content at a path.

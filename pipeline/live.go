@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,17 +97,13 @@ func (b *build) newLiveMedium(ctx context.Context, asked *frozen, p Progress) (*
 	if err != nil {
 		return nil, badImage(err, o)
 	}
-	volumeID := config.Label
-	if volumeID == "" {
-		volumeID = iso.VolumeID(b.sys.facts.OSRelease, unameOf(o.Arch))
+	t := newISOTree(o, cmp.Or(config.Label, iso.VolumeID(b.sys.facts.OSRelease, unameOf(o.Arch))), b.time.Unix(), b.id)
+	if err := iso.CheckVolumeID(t.options.VolumeID); err != nil { // that of the configuration is checked
+		return nil, badImage(fault.New(fault.BadImage, fmt.Errorf("iso.yaml: label: %w", err), fault.HintOf(err)), o)
 	}
-	application, publisher := "", ""
-	if o.Config != nil && o.Config.Blueprint.Customizations.ISO != nil {
-		i := o.Config.Blueprint.Customizations.ISO
-		if i.VolumeID != "" {
-			volumeID = i.VolumeID
-		}
-		application, publisher = i.ApplicationID, i.Publisher
+	menu, err := b.liveMenu(config, t.options.VolumeID, o)
+	if err != nil {
+		return nil, badImage(err, o)
 	}
 	root, err := b.liveRoot(ctx, o, p)
 	if err != nil {
@@ -116,8 +113,6 @@ func (b *build) newLiveMedium(ctx context.Context, asked *frozen, p Progress) (*
 	if err != nil {
 		return nil, badImage(err, o)
 	}
-	t := newISOTree(volumeID, b.time.Unix(), b.id)
-	t.options.Application, t.options.Publisher = application, publisher
 	for _, f := range []struct {
 		path  string
 		inode *tree.Inode
@@ -132,10 +127,6 @@ func (b *build) newLiveMedium(ctx context.Context, asked *frozen, p Progress) (*
 	}
 	if err := b.addLivePayload(ctx, t, o, p); err != nil {
 		return nil, err
-	}
-	menu, err := b.liveMenu(config, volumeID, o)
-	if err != nil {
-		return nil, badImage(err, o)
 	}
 	return t, b.start(ctx, t, menu, nil, o, p)
 }

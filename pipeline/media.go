@@ -61,6 +61,9 @@ func (o *Options) installs() bool { return slices.ContainsFunc(o.Types, Type.ins
 // validateMedia checks what is said about media, and takes what the configuration
 // says of them.
 func (o *Options) validateMedia() error {
+	if err := o.validateVolumeID(); err != nil {
+		return err
+	}
 	if !o.installs() {
 		return nil
 	}
@@ -74,11 +77,6 @@ func (o *Options) validateMedia() error {
 		}
 		if d := b.InstallationDevice; d != "" && o.Media.Settings.Target == "" {
 			o.Media.Settings.Target = d
-		}
-		if b.ISO != nil && b.ISO.VolumeID != "" {
-			if err := iso.CheckVolumeID(b.ISO.VolumeID); err != nil {
-				return fmt.Errorf("customizations.iso.volume_id: %w", err)
-			}
 		}
 	}
 	if err := o.readKickstart(); err != nil {
@@ -101,6 +99,21 @@ func (o *Options) validateMedia() error {
 		if !o.disks() {
 			return usage(errors.New("--size: the disk that an installer writes has its own size"), "--root-size and --free-space apply")
 		}
+	}
+	return nil
+}
+
+// validateVolumeID checks what the configuration calls media.
+func (o *Options) validateVolumeID() error {
+	if o.Config == nil || !slices.ContainsFunc(o.Types, func(t Type) bool { return t.Medium() != "" }) {
+		return nil
+	}
+	i := o.Config.Blueprint.Customizations.ISO
+	if i == nil || i.VolumeID == "" {
+		return nil
+	}
+	if err := iso.CheckVolumeID(i.VolumeID); err != nil {
+		return fmt.Errorf("customizations.iso.volume_id: %w", err)
 	}
 	return nil
 }
@@ -128,20 +141,9 @@ func (b *build) newInstallMedium(ctx context.Context, asked *frozen, p Progress)
 	if err != nil {
 		return nil, nil, err
 	}
-	uname := unameOf(o.Arch)
-	volumeID := iso.VolumeID(b.sys.facts.OSRelease, uname)
-	application, publisher := "", ""
-	if o.Config != nil && o.Config.Blueprint.Customizations.ISO != nil {
-		i := o.Config.Blueprint.Customizations.ISO
-		if i.VolumeID != "" {
-			volumeID = i.VolumeID
-		}
-		application, publisher = i.ApplicationID, i.Publisher
-	}
-	t := newISOTree(volumeID, b.time.Unix(), b.id)
-	t.options.Application, t.options.Publisher = application, publisher
+	t := newISOTree(o, iso.VolumeID(b.sys.facts.OSRelease, unameOf(o.Arch)), b.time.Unix(), b.id)
 	d := &medium.Description{
-		Title: title(b.sys.facts), VolumeID: volumeID, Arch: o.Arch, Kernel: b.sys.facts.Kernel.Version,
+		Title: title(b.sys.facts), VolumeID: t.options.VolumeID, Arch: o.Arch, Kernel: b.sys.facts.Kernel.Version,
 		MinimumDisk: b.minimum, RootFS: b.choices(o), Admins: b.sys.admins(),
 	}
 	d.Image.Reference = o.called().String()

@@ -137,6 +137,7 @@ func TestLiveRefused(t *testing.T) {
 	}
 	other := liveSample(t, isoYAML("label: A\nkernel_args: [\"root=live:CDLABEL=B\", rd.live.image]\n")...)
 	broken := liveSample(t, isoYAML("labels: x\n")...)
+	named := liveSample(t, isoYAML("label: a b\n")...)
 	plain := sample(t)
 	for _, c := range []struct {
 		layout string
@@ -146,6 +147,8 @@ func TestLiveRefused(t *testing.T) {
 	}{
 		{plain, nil, 5, []string{"dmsquash-live", "hint: ", "dracut --force --add"}},
 		{broken, nil, 5, []string{"iso.yaml: line 1: field labels not found"}},
+		{named, nil, 5, []string{"iso.yaml: label: volume id \"a b\": ' ' is not possible in it", "hint: letters"}},
+		{plain, []string{"--config", config("customizations.iso.volume_id = 'a b'\n")}, 9, []string{"customizations.iso.volume_id: volume id \"a b\""}},
 		{other, nil, 9, []string{"it looks for a medium called B, and this one is called A"}},
 		{plain, []string{"--size", "20GiB"}, 2, []string{"a live system has no disk"}},
 		{plain, []string{"--type", "iso"}, 2, []string{"both are bootiso/install.iso"}},
