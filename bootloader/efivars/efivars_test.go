@@ -149,6 +149,7 @@ func TestFindLoader(t *testing.T) {
 	}
 	fedora := tree.NewFile(0o644, content.Bytes(wideText("\ufeffshimx64.efi,Fedora,,This is the boot entry for Fedora\n")))
 	plain := tree.NewFile(0o644, content.Bytes(wideText("shimx64.efi,debian,,This\r\n")))
+	long := tree.NewFile(0o644, content.Bytes(wideText("shimx64.efi,"+strings.Repeat("n", 1000)+",,This\n")))
 	broken := tree.NewFile(0o644, content.Bytes(wideText("none.efi,debian,,This\n")))
 	for _, c := range []struct {
 		name  string
@@ -164,6 +165,8 @@ func TestFindLoader(t *testing.T) {
 			Entry{Label: "Some OS", Loader: `\EFI\debian\grubx64.efi`}, true},
 		{"systemd-boot", map[string]*tree.Inode{"EFI/systemd/systemd-bootx64.efi": file(""), "EFI/BOOT/BOOTX64.EFI": file("")},
 			Entry{Label: "Some OS", Loader: `\EFI\systemd\systemd-bootx64.efi`}, true},
+		{"a label without end", map[string]*tree.Inode{"EFI/debian/BOOTX64.CSV": long, "EFI/debian/shimx64.efi": file("")},
+			Entry{Label: "Some OS", Loader: `\EFI\debian\shimx64.efi`}, true},
 		{"removable only", map[string]*tree.Inode{"EFI/BOOT/BOOTX64.EFI": file("")}, Entry{}, false},
 		{"nothing", nil, Entry{}, false},
 	} {

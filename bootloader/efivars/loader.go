@@ -4,12 +4,17 @@ import (
 	"encoding/binary"
 	"strings"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"imgbuild/tree"
 )
 
-// maxCSV bounds a file of boot entries.
-const maxCSV = 64 << 10
+// maxCSV bounds a file of boot entries in bytes, and maxLabel a label in characters: it
+// is a line of a menu, and firmware has little room for variables.
+const (
+	maxCSV   = 64 << 10
+	maxLabel = 128
+)
 
 // FindLoader returns what an EFI system partition is to be started by on an
 // architecture (GOARCH name), as label and path of an [Entry]: the first line of
@@ -47,7 +52,8 @@ func FindLoader(esp *tree.Inode, arch, title string) (e Entry, ok bool) {
 	for _, name := range []string{"shim", "grub", "systemd-boot"} {
 		for _, v := range vendors {
 			if file := name + suffix + ".efi"; child(v.Inode, file) != nil {
-				return Entry{Label: title, Loader: `\EFI\` + v.Name + `\` + file}, true
+				label := []rune(title)
+				return Entry{Label: string(label[:min(len(label), maxLabel)]), Loader: `\EFI\` + v.Name + `\` + file}, true
 			}
 		}
 	}
@@ -78,5 +84,5 @@ func firstLine(b []byte) (file, label string, ok bool) {
 	line, _, _ := strings.Cut(text, "\n")
 	file, rest, ok := strings.Cut(strings.TrimRight(line, "\r\x00"), ",")
 	label, _, _ = strings.Cut(rest, ",")
-	return file, label, ok && file != "" && label != "" && !strings.ContainsAny(file, `/\`)
+	return file, label, ok && file != "" && label != "" && utf8.RuneCountInString(label) <= maxLabel && !strings.ContainsAny(file, `/\`)
 }
