@@ -14,6 +14,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/pflag"
 
+	"imgbuild/blueprints"
+	"imgbuild/pipeline"
 	"imgbuild/test/image"
 	"imgbuild/upload/aws"
 )
@@ -106,6 +108,24 @@ func TestFlagsOfRecords(t *testing.T) {
 	for _, name := range shaping() {
 		if !slices.Contains(all, name) {
 			t.Errorf("build has no --%s", name)
+		}
+	}
+}
+
+// A config is read the same whatever the order of the types.
+func TestMediumOf(t *testing.T) {
+	for _, c := range []struct {
+		types []pipeline.Type
+		want  blueprints.Media
+	}{
+		{nil, ""},
+		{[]pipeline.Type{pipeline.Raw}, ""},
+		{[]pipeline.Type{pipeline.Raw, pipeline.LiveISO}, blueprints.Live},
+		{[]pipeline.Type{pipeline.LiveISO, pipeline.PXE}, blueprints.OwnInstaller},
+		{[]pipeline.Type{pipeline.PXE, pipeline.LiveISO}, blueprints.OwnInstaller},
+	} {
+		if got := mediumOf(c.types); got != c.want {
+			t.Errorf("%v: %q, want %q", c.types, got, c.want)
 		}
 	}
 }

@@ -59,12 +59,13 @@ func (f *flags) readProgram() error {
 	return nil
 }
 
-// mediumOf returns the kind of medium among the types.
-func mediumOf(types []pipeline.Type) blueprints.Media {
+// mediumOf returns the kind of medium among the types, whatever their order: what is
+// said about an installer is for it, where there is a live medium as well.
+func mediumOf(types []pipeline.Type) (found blueprints.Media) {
 	for _, t := range types {
-		if m := t.Medium(); m != "" {
-			return m
+		if m := t.Medium(); m != "" && (found == "" || found == blueprints.Live) {
+			found = m
 		}
 	}
-	return ""
+	return found
 }
