@@ -175,8 +175,12 @@ func (h Host) resolve(path string) (string, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if id, ok := strings.CutPrefix(path, h.dev("disk/by-id")+"/"); ok {
-			if name := h.named(id); name != "" {
-				return name, nil
+			switch names := h.named(id); len(names) {
+			case 0:
+			case 1:
+				return names[0], nil
+			default:
+				return "", missing(fmt.Errorf("%s: could be %s", path, strings.Join(names, " or ")))
 			}
 		}
 	}
@@ -212,19 +216,14 @@ func (h Host) resolve(path string) (string, error) {
 	return "", missing(fmt.Errorf("%s: not a block device", path))
 }
 
-// named returns the disk that has the name below /dev/disk/by-id by the rules,
-// "" where none has.
-func (h Host) named(id string) string {
+// named returns the disks that have the name below /dev/disk/by-id by the rules: of
+// sticks without serial numbers, or namespaces of an NVMe, several may have one.
+func (h Host) named(id string) []string {
 	names, err := h.names()
 	if err != nil {
-		return ""
+		return nil
 	}
-	for _, name := range names {
-		if slices.Contains(h.describe(name).ByID, id) {
-			return name
-		}
-	}
-	return ""
+	return slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(h.describe(name).ByID, id) })
 }
 
 // String names the disk as one would to a person: path, model, size.

@@ -269,7 +269,15 @@ func TestFind(t *testing.T) {
 	if err := os.Symlink("../../vda", m.dev("disk/by-id/virtio-other")); err != nil {
 		t.Fatal(err)
 	}
+	// What udev would give to one of two disks is no name for either.
+	for _, n := range []string{"1", "2"} {
+		m.disk("pci0000:00/0000:00:02.0/nvme/nvme1", "nvme1n"+n, gib, map[string]string{"device/model": "MODEL\n", "device/serial": "S\n", "nsid": n + "\n"})
+		m.disk("pci0000:00/0000:00:14.0/usb1/1-"+n+"9/host9/target9:0:0/9:0:0:0", "sdy"+n, gib, map[string]string{"device/vendor": "Generic\n", "device/model": "Flash Disk\n"})
+	}
 	for path, want := range map[string]string{
+		m.dev("disk/by-id/nvme-MODEL_S"):               "nvme-MODEL_S: could be nvme1n1 or nvme1n2",
+		m.dev("disk/by-id/nvme-MODEL_S_2"):             "nvme1n2",
+		m.dev("disk/by-id/usb-Generic_Flash_Disk-0:0"): "usb-Generic_Flash_Disk-0:0: could be sdy1 or sdy2",
 		m.dev("sda"):                     "sda",
 		m.dev("disk/by-id/virtio-other"): "vda",
 		m.dev("disk/by-id/nvme-WD_BLACK_SN770_1TB_22334X800001"): "nvme0n1",

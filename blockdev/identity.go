@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -165,12 +166,15 @@ func (id identity) names() (names []string) {
 	case Virtio:
 		add("virtio-", id.serial)
 	case MMC:
-		add("mmc-", id.model, "0x"+id.serial)
+		if id.serial != "" {
+			add("mmc-", id.model, "0x"+id.serial)
+		}
 	case USB:
-		if id.vendor == "" {
-			add("usb-", id.model, id.serial+"-0:0")
-		} else {
-			add("usb-", id.vendor, id.model, id.serial+"-0:0")
+		// Of these udev takes what there is; two sticks without serial numbers have
+		// one name then.
+		parts := slices.DeleteFunc([]string{id.vendor, id.model, id.serial}, func(s string) bool { return s == "" })
+		if id.model != "" {
+			add("usb-", strings.Join(parts, "_")+"-0:0")
 		}
 	case SATA, SCSI, ISCSI:
 		if id.ata {
