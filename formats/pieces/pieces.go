@@ -74,6 +74,10 @@ type Format interface {
 // one goroutine to the other.
 const batchSize = 8 * Size
 
+// copySlots bounds the batches in memory, on hosts with many cores, where nothing is
+// compressed.
+const copySlots = 16
+
 // batch is some adjacent pieces of the disk.
 type batch struct {
 	output.Piece
@@ -107,23 +111,31 @@ func Write(ctx context.Context, img *disk.Image, formats []Format, progress func
 
 // addAll gives the pieces to all formats.
 func addAll(ctx context.Context, img *disk.Image, formats []Format, progress func(done int64)) error {
-	// Two for each core, so that none has to wait while a result waits for its
-	// turn, and two more for reading ahead and writing.
-	slots := make([]*batch, 2*ordered.Workers(1<<10)+2)
-	for i := range slots {
-		slots[i] = &batch{}
-	}
-	compressors := make([]*Compressor, ordered.Workers(len(slots)))
-	for i := range compressors {
-		var err error
-		if compressors[i], err = NewCompressor(); err != nil {
-			return err
-		}
-	}
 	var want Want
 	for _, f := range formats {
 		w := f.Want()
 		want = Want{Stream: want.Stream || w.Stream, CRC: want.CRC || w.CRC, Adler: want.Adler || w.Adler}
+	}
+	// A few readers are enough to stay ahead of writing.
+	n := copySlots
+	if want.Stream {
+		// Two for each core, so that none has to wait while a result waits for its
+		// turn, and two more for reading ahead and writing.
+		n = 2*ordered.Workers(1<<10) + 2
+	}
+	slots := make([]*batch, n)
+	for i := range slots {
+		slots[i] = &batch{}
+	}
+	compressors := make([]*Compressor, ordered.Workers(n))
+	for i := range compressors {
+		if !want.Stream {
+			break
+		}
+		var err error
+		if compressors[i], err = NewCompressor(); err != nil {
+			return err
+		}
 	}
 	cutter := output.NewCutter(img, Size, batchSize)
 	defer cutter.Stop()
