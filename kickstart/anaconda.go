@@ -170,15 +170,11 @@ func (a *Anaconda) users(b *lineWriter) {
 			b.line("user", words...)
 		}
 		if u.Key != nil {
-			for key := range strings.Lines(*u.Key) {
-				if key = strings.TrimSpace(key); key != "" && key[0] != '#' {
-					b.line("sshkey", "--username="+u.Name, key)
-				}
-			}
+			b.keys(u.Name, *u.Key)
 		}
 	}
 	for _, k := range c.SSHKey {
-		b.line("sshkey", "--username="+k.User, strings.TrimSpace(k.Key))
+		b.keys(k.User, k.Key)
 	}
 	if !root && (a.Unattended || len(c.User) > 0) {
 		b.line("rootpw", "--lock")
@@ -282,6 +278,15 @@ func (b *lineWriter) password(command, password string) {
 		b.line(command, "--iscrypted", password)
 	} else {
 		b.line(command, "--lock")
+	}
+}
+
+// keys writes a line for each key of a text as it would stand in authorized_keys.
+func (b *lineWriter) keys(user, text string) {
+	for key := range strings.Lines(text) {
+		if key = strings.TrimSpace(key); key != "" && key[0] != '#' {
+			b.line("sshkey", "--username="+user, key)
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ func anacondas() map[string]*Anaconda {
 				Shell: ptr("/bin/zsh"), Groups: []string{"wheel", "ops"}, UID: ptr(int64(1500)), GID: ptr(int64(2000))},
 			{Name: "locked", Password: ptr("!")},
 		},
-		SSHKey:    []blueprints.SSHKey{{User: "admin", Key: "ssh-ed25519 CCCC\n"}},
+		SSHKey:    []blueprints.SSHKey{{User: "admin", Key: "ssh-ed25519 CCCC\n"}, {User: "root", Key: "# two\nssh-ed25519 DDDD\nssh-rsa EEEE\n"}},
 		Timezone:  &blueprints.Timezone{Timezone: ptr("Europe/Berlin"), NTPServers: []string{"ntp.example.com"}},
 		Locale:    &blueprints.Locale{Languages: []string{"de_DE.UTF-8", "en_US.UTF-8"}, Keyboard: ptr("de")},
 		Firewall:  &blueprints.Firewall{Ports: []string{"80:tcp", "imap:tcp"}, Services: &blueprints.FirewallServices{Enabled: []string{"https"}, Disabled: []string{"ssh"}}},
@@ -77,6 +77,8 @@ sshkey --username=admin 'ssh-ed25519 AAAA a'
 sshkey --username=admin 'ssh-rsa BBBB b'
 user --name=locked --lock
 sshkey --username=admin 'ssh-ed25519 CCCC'
+sshkey --username=root 'ssh-ed25519 DDDD'
+sshkey --username=root 'ssh-rsa EEEE'
 lang de_DE.UTF-8 --addsupport=en_US.UTF-8
 keyboard de
 timesource --ntp-server=ntp.example.com

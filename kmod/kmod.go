@@ -101,9 +101,6 @@ func Open(dir *tree.Inode) (*Kernel, error) {
 	return k, nil
 }
 
-// Builtin tells whether the module called name is part of the kernel.
-func (k *Kernel) Builtin(name string) bool { return k.builtin[name] }
-
 // Has tells whether the kernel has what the module called name does, as a module
 // or built in.
 func (k *Kernel) Has(name string) bool {
