@@ -42,7 +42,7 @@ reboot --eject
 
 - The installer asks nothing **once there is ` + "`autopart` or `part`" + `**: these say what is to
   be on the disk. Without them the rest of the file is applied and the installer asks
-  for the disk.
+  for the disk, and offers the one that is named.
 - It takes the disk of ` + "`ignoredisk --only-use`, `part --ondisk`, `bootloader --boot-drive`" + `, or
   of ` + "`clearpart --drives`" + ` where that names one; names are those below /dev. They have to
   agree. ` + "`ignoredisk --drives`" + ` excludes disks.
