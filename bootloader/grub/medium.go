@@ -209,7 +209,8 @@ func ParseKargs(b []byte) ([]string, error) {
 		return nil, errors.New("no file of kernel arguments as imgbuild makes it")
 	}
 	text, rest, ok := bytes.Cut(rest, []byte(kargsTail))
-	if !ok || len(bytes.Trim(rest[:len(rest)-1], "#")) != 0 || rest[len(rest)-1] != '\n' {
+	comment, ends := bytes.CutSuffix(rest, []byte("\n"))
+	if !ok || !ends || len(bytes.Trim(comment, "#")) != 0 {
 		return nil, errors.New("the file of kernel arguments was changed by hand")
 	}
 	args := strings.Fields(string(text))

@@ -117,6 +117,7 @@ func TestKargs(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"short": good[:SizeKargs-1], "empty": nil, "head": append([]byte("x"), good[1:]...),
 		"comment": bytes.Replace(good, []byte("'\n##"), []byte("'\nx#"), 1), "end": bytes.Replace(good, []byte("'\n"), []byte("'#"), 1),
+		"without a comment": []byte(kargsHead + strings.Repeat("x", SizeKargs-len(kargsHead)-len(kargsTail)) + kargsTail),
 	} {
 		if args, err := ParseKargs(b); err == nil {
 			t.Errorf("%s: %q", name, args)
