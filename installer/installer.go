@@ -7,9 +7,9 @@
 //
 // What to do is settled by, the first that says something: the kernel command line
 // (imgbuild.target=SPEC, imgbuild.unattended, imgbuild.wipe, imgbuild.rootfs=TYPE,
-// imgbuild.reboot=reboot|poweroff|halt|ask, imgbuild.check, imgbuild.shell), the
-// settings on the medium (package settings), its kickstart, and its description
-// (package medium).
+// imgbuild.seed=TEXT, imgbuild.reboot=reboot|poweroff|halt|ask, imgbuild.check,
+// imgbuild.shell), the settings on the medium (package settings), its kickstart, and
+// its description (package medium).
 //
 // Nothing is erased without somebody's word: a person types yes after reading what
 // is on the disk, or the medium is for unattended installation and names a disk by a

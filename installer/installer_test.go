@@ -283,9 +283,13 @@ func TestOrders(t *testing.T) {
 	if o.Target != "smallest" || !o.Wipe || !o.Unattended || o.End != kickstart.EndPowerOff || o.Kickstart == nil {
 		t.Errorf("%+v", o)
 	}
-	o, err = NewOrders(map[string]string{"target": "serial=1", "wipe": "no", "unattended": "0", "reboot": "halt", "rootfs": "btrfs"}, s, d)
+	o, err = NewOrders(map[string]string{"target": "serial=1", "wipe": "no", "unattended": "0", "reboot": "halt", "rootfs": "btrfs", "seed": "second"}, s, d)
 	if err != nil {
 		t.Fatal(err)
+	}
+	b := pipeline.Options{Seed: "of the medium"}
+	if err := o.apply(&b); err != nil || b.Seed != "second" || b.RootFS != "btrfs" {
+		t.Errorf("%q, %q, %v", b.Seed, b.RootFS, err)
 	}
 	if o.Target != "serial=1" || o.Wipe || o.Unattended || o.End != kickstart.EndHalt || o.RootFS != "btrfs" {
 		t.Errorf("%+v", o)
@@ -293,7 +297,7 @@ func TestOrders(t *testing.T) {
 	if o, err = NewOrders(map[string]string{"unattended": "1"}, &settings.Settings{}, described()); err != nil || o.Target != "first-empty" {
 		t.Errorf("%+v, %v", o, err)
 	}
-	for _, bad := range []map[string]string{{"target": "sda"}, {"wipe": "maybe"}, {"taget": "x"}, {"reboot": "never"}, {"rootfs": "ntfs"}} {
+	for _, bad := range []map[string]string{{"target": "sda"}, {"wipe": "maybe"}, {"taget": "x"}, {"reboot": "never"}, {"rootfs": "ntfs"}, {"seed": ""}} {
 		if _, err := NewOrders(bad, &settings.Settings{}, described()); err == nil {
 			t.Errorf("%v: no error", bad)
 		}

@@ -23,6 +23,7 @@ type Orders struct {
 	Wipe       bool
 	Unattended bool
 	RootFS     string
+	Seed       string // of the identifiers, "" for that of the medium
 	End        End
 	Check      bool // the medium, before anything else
 	Shell      bool // before anything else
@@ -120,6 +121,10 @@ func (o *Orders) arguments(args map[string]string) error {
 			if o.RootFS = value; !slices.Contains([]string{"ext4", "xfs", "btrfs"}, value) {
 				err = errors.New("ext4, xfs or btrfs")
 			}
+		case "seed":
+			if o.Seed = value; value == "" {
+				err = errors.New("a text")
+			}
 		case "reboot":
 			switch End(value) {
 			case "ask":
@@ -173,6 +178,9 @@ func (o *Orders) apply(b *pipeline.Options) (err error) {
 	}
 	if o.RootFS != "" {
 		b.RootFS = o.RootFS
+	}
+	if o.Seed != "" {
+		b.Seed = o.Seed
 	}
 	return nil
 }

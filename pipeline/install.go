@@ -278,7 +278,7 @@ func (o *InstallOptions) checkTwins(ctx context.Context, l *layout) error {
 	for i := range l.parts {
 		if path := others[l.parts[i].id]; path != "" {
 			return fault.New(fault.Device, fmt.Errorf("%s has partitions with the identifiers that %s would get: it is the same system", path, o.Disk.Path),
-				"--seed TEXT gives this one identifiers of its own")
+				"--seed TEXT gives this one identifiers of its own; to an installer the kernel argument imgbuild.seed=TEXT says it")
 		}
 	}
 	return nil
