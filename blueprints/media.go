@@ -65,9 +65,9 @@ func appliedToMedia() [][3]string {
 		{"customizations.installer.modules.enable", "type bootc-installer: `/etc/anaconda/conf.d` of the installer", "0.3"},
 		{"customizations.installer.modules.disable", "type bootc-installer: the same; it goes before `enable`", "0.3"},
 		{"customizations.installer.bootloader.grub2.menu-timeout", both + "seconds that the medium's menu waits", "0.3"},
-		{"customizations.iso.volume_id", "media of all types: name of the medium (`blkid`)", "0.3"},
-		{"customizations.iso.publisher", "media of all types: publisher identifier of the medium (`isoinfo -d`)", "0.3"},
-		{"customizations.iso.application_id", "media of all types: application identifier of the medium (`isoinfo -d`)", "0.3"},
+		{"customizations.iso.volume_id", "ISOs of all types: name of the medium (`blkid`)", "0.3"},
+		{"customizations.iso.publisher", "ISOs of all types: publisher identifier of the medium (`isoinfo -d`)", "0.3"},
+		{"customizations.iso.application_id", "ISOs of all types: application identifier of the medium (`isoinfo -d`)", "0.3"},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -61,7 +62,7 @@ func (o *Options) installs() bool { return slices.ContainsFunc(o.Types, Type.ins
 // validateMedia checks what is said about media, and takes what the configuration
 // says of them.
 func (o *Options) validateMedia() error {
-	if err := o.validateVolumeID(); err != nil {
+	if err := o.validateISO(); err != nil {
 		return err
 	}
 	if !o.installs() {
@@ -103,13 +104,18 @@ func (o *Options) validateMedia() error {
 	return nil
 }
 
-// validateVolumeID checks what the configuration calls media.
-func (o *Options) validateVolumeID() error {
+// validateISO checks what the configuration calls media.
+func (o *Options) validateISO() error {
 	if o.Config == nil || !slices.ContainsFunc(o.Types, func(t Type) bool { return t.Medium() != "" }) {
 		return nil
 	}
 	i := o.Config.Blueprint.Customizations.ISO
-	if i == nil || i.VolumeID == "" {
+	switch {
+	case i == nil:
+		return nil
+	case !slices.ContainsFunc(o.Types, func(t Type) bool { return path.Ext(t.path()) == ".iso" }):
+		return fault.New(fault.Config, errors.New("customizations.iso: what machines start from over a network is no ISO"), "leave it out, or build --type iso or live-iso")
+	case i.VolumeID == "":
 		return nil
 	}
 	if err := iso.CheckVolumeID(i.VolumeID); err != nil {

@@ -32,9 +32,6 @@ func (b *build) newNetbootTar(ctx context.Context, asked *frozen, p Progress) (*
 		return nil, badImage(fault.New(fault.BadImage, errors.New("prepare-root.conf enables composefs, which does not start from a squashfs"),
 			"set enabled = no in [composefs] of /usr/lib/ostree/prepare-root.conf in the Containerfile, and make the initramfs anew"), &o)
 	}
-	if o.Config != nil && o.Config.Blueprint.Customizations.ISO != nil && len(o.Types) == 1 {
-		return nil, fault.New(fault.Config, errors.New("customizations.iso: an archive is no medium"), "leave it out, or build --type live-iso")
-	}
 	d, err := b.diskless(ctx, &o, p)
 	if err != nil {
 		return nil, badImage(err, &o)

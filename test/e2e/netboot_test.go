@@ -172,6 +172,7 @@ func TestNetbootRefused(t *testing.T) {
 		{sample(t), nil, 5, []string{"dracut's dmsquash-live, livenet, without", "--add \"ostree dmsquash-live livenet\""}},
 		{liveSample(t), nil, 5, []string{"composefs", "hint: set enabled = no"}},
 		{sample(t), []string{"--root-size", "5GiB"}, 2, []string{"a live system has no disk"}},
+		{sample(t), []string{"--type", "pxe", "--config", write(t, "c.toml", "customizations.iso.publisher = 'x'\n")}, 9, []string{"customizations.iso: what machines start from over a network is no ISO"}},
 	} {
 		r := run(t, command(t, append(append([]string{"--type", "pxe-tar-xz", "--no-cache", "--output", t.TempDir()}, c.args...), "oci:"+c.layout)...))
 		if r.code != c.code {
