@@ -51,6 +51,7 @@ func (o *Options) validateAnaconda() error {
 	}{
 		{"--layout", o.Layout != nil}, {"--size", o.Sizes.Disk != 0 || o.Sizes.Minimal}, {"--root-size", o.Sizes.Root != 0},
 		{"--free-space", o.Sizes.Free != 0}, {"--karg-delete", len(o.KargDelete) > 0}, {"--disable-selinux", o.SELinuxOff},
+		{"--no-default-kernel-args", o.NoDefaults},
 		{"--skip-bound-images", o.SkipBound},
 	} {
 		if f.set {
@@ -213,6 +214,13 @@ func (a *anacondaBuild) kickstart(ctx context.Context, o *Options, target target
 		}
 		k.Own, k.Customizations = text, hashed.Customizations
 		k.Unattended = c.Blueprint.Customizations.Installer != nil && c.Blueprint.Customizations.Installer.Unattended
+	}
+	switch {
+	case o.RootFS == "":
+	case k.Own != "":
+		a.progress.Warn("--rootfs: without effect, as the kickstart says what file systems there are")
+	case !k.Unattended:
+		a.progress.Warn("--rootfs: without effect, as Anaconda asks for the disk; with installer.unattended = true it is the file system of autopart")
 	}
 	if len(a.kargs) > 0 {
 		k.Customizations.Kernel = &blueprints.Kernel{Append: strings.Join(a.kargs, " ")}

@@ -217,8 +217,11 @@ func anacondaInitrd(t *testing.T, iso, installer string) {
 
 // Without being told so, Anaconda asks: no disk is erased and nothing restarts.
 func TestAnacondaIsSafeByDefault(t *testing.T) {
-	dir, _ := build(t, "--type", "bootc-installer", "--no-cache", "--installer-payload-ref", "oci:"+sample(t), "--target-imgref", "registry.example.com/os:1",
-		"oci:"+anacondaImage(t, "anaconda\n"))
+	dir, r := build(t, "--type", "bootc-installer", "--no-cache", "--installer-payload-ref", "oci:"+sample(t), "--target-imgref", "registry.example.com/os:1",
+		"--rootfs", "xfs", "oci:"+anacondaImage(t, "anaconda\n"))
+	if !strings.Contains(r.stderr, "--rootfs: without effect, as Anaconda asks") {
+		t.Errorf("--rootfs is ignored:\n%s", r.stderr)
+	}
 	iso := filepath.Join(dir, "bootiso/install.iso")
 	both := fromISO(t, iso, "/osbuild.ks") + fromISO(t, iso, "/osbuild-base.ks")
 	for _, no := range []string{"clearpart", "autopart", "zerombr", "reboot", "rootpw"} {
@@ -232,9 +235,12 @@ func TestAnacondaIsSafeByDefault(t *testing.T) {
 func TestAnacondaOwnKickstart(t *testing.T) {
 	own := "lang de_DE.UTF-8\nignoredisk --only-use=vda\npart / --fstype=xfs --grow --ondisk=vda\n%addon com_x\n%end\n"
 	dir, r := build(t, "--type", "bootc-installer", "--no-cache", "--installer-payload-ref", "oci:"+sample(t), "--target-imgref", "registry.example.com/os:1",
-		"--kickstart", write(t, "own.ks", own+"frobnicate\n"), "oci:"+anacondaImage(t, "anaconda\n"))
+		"--kickstart", write(t, "own.ks", own+"frobnicate\n"), "--rootfs", "xfs", "oci:"+anacondaImage(t, "anaconda\n"))
 	if !strings.Contains(r.stderr, `own.ks: line 6: no command "frobnicate"`) {
 		t.Errorf("no warning:\n%s", r.stderr)
+	}
+	if !strings.Contains(r.stderr, "--rootfs: without effect, as the kickstart says") {
+		t.Errorf("--rootfs is ignored:\n%s", r.stderr)
 	}
 	iso := filepath.Join(dir, "bootiso/install.iso")
 	if got := fromISO(t, iso, "/osbuild.ks"); got != "%include /run/install/repo/osbuild-base.ks\n"+own+"frobnicate\n" {
@@ -264,6 +270,7 @@ func TestAnacondaRefused(t *testing.T) {
 		{"beside a disk", installer, append([]string{"--type", "qcow2"}, ref...), 2, "nothing else is made of an image that is an installer"},
 		{"beside an iso", installer, append([]string{"--type", "iso"}, ref...), 2, "nothing else is made of an image that is an installer"},
 		{"layout", installer, append([]string{"--root-size", "5GiB"}, ref...), 2, "--root-size: Anaconda writes the disk"},
+		{"console arguments", installer, append([]string{"--no-default-kernel-args"}, ref...), 2, "--no-default-kernel-args: Anaconda writes the disk"},
 		{"files", installer, config("[[customizations.files]]\npath='/etc/x'\ndata='x'\n"), 6, "not applied: Anaconda writes the disk"},
 		{"both", installer, append(config("[[customizations.user]]\nname='x'\n"), "--kickstart", write(t, "x.ks", "lang C\n")), 9, "customizations.user: excludes installer.kickstart.contents"},
 		{"unattended", installer, append(config("customizations.installer.unattended = true\n"), "--kickstart", write(t, "x.ks", "lang C\n")), 9, "customizations.installer.unattended: excludes"},
