@@ -90,15 +90,10 @@ func readGPT(r io.ReaderAt, size, ss, lba int64) ([]Partition, bool) {
 		}
 		parts = append(parts, Partition{
 			Number: int(i) + 1, Start: int64(first) * ss, Size: int64(last-first+1) * ss,
-			Name: utf16Text(e[0x38:128]), ID: guid(e[16:32]), Kind: gptKind(guid(e[:16])),
+			Name: utf16Text(e[0x38:128]), ID: partition.DecodeGUID(e[16:32]), Kind: gptKind(partition.DecodeGUID(e[:16])),
 		})
 	}
 	return parts, true
-}
-
-// guid decodes a GUID, whose first three fields are little-endian.
-func guid(b []byte) partition.GUID {
-	return partition.GUID{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]}
 }
 
 // gptKind names the types that say more than the content does.

@@ -75,7 +75,7 @@ func (h header) encode(b []byte) {
 	le.PutUint64(b[0x20:], h.AlternateLBA)
 	le.PutUint64(b[0x28:], h.FirstUsable)
 	le.PutUint64(b[0x30:], h.LastUsable)
-	h.DiskID.encode(b[0x38:])
+	h.DiskID.Encode(b[0x38:])
 	le.PutUint64(b[0x48:], h.ArrayLBA)
 	le.PutUint32(b[0x50:], h.EntryCount)
 	le.PutUint32(b[0x54:], h.EntrySize)
@@ -105,7 +105,7 @@ func decodeHeader(b []byte) (header, error) {
 		AlternateLBA:  le.Uint64(b[0x20:]),
 		FirstUsable:   le.Uint64(b[0x28:]),
 		LastUsable:    le.Uint64(b[0x30:]),
-		DiskID:        decodeGUID(b[0x38:]),
+		DiskID:        DecodeGUID(b[0x38:]),
 		ArrayLBA:      le.Uint64(b[0x48:]),
 		EntryCount:    le.Uint32(b[0x50:]),
 		EntrySize:     le.Uint32(b[0x54:]),
@@ -127,8 +127,8 @@ const sizeEntry = 128
 
 func (e entry) encode(b []byte) {
 	le := binary.LittleEndian
-	e.Type.encode(b[0x00:])
-	e.ID.encode(b[0x10:])
+	e.Type.Encode(b[0x00:])
+	e.ID.Encode(b[0x10:])
 	le.PutUint64(b[0x20:], e.FirstLBA)
 	le.PutUint64(b[0x28:], e.LastLBA)
 	le.PutUint64(b[0x30:], uint64(e.Attributes))
@@ -140,8 +140,8 @@ func (e entry) encode(b []byte) {
 func decodeEntry(b []byte) entry {
 	le := binary.LittleEndian
 	e := entry{
-		Type:       decodeGUID(b[0x00:]),
-		ID:         decodeGUID(b[0x10:]),
+		Type:       DecodeGUID(b[0x00:]),
+		ID:         DecodeGUID(b[0x10:]),
 		FirstLBA:   le.Uint64(b[0x20:]),
 		LastLBA:    le.Uint64(b[0x28:]),
 		Attributes: Attributes(le.Uint64(b[0x30:])),

@@ -47,15 +47,17 @@ func (g GUID) String() string {
 // IsZero tells whether all bits are zero: no partition, in a GPT entry.
 func (g GUID) IsZero() bool { return g == GUID{} }
 
-// encode writes g as UEFI keeps it: the first three fields little-endian.
-func (g GUID) encode(b []byte) {
+// Encode writes g as UEFI keeps it, into 16 bytes: the first three fields
+// little-endian.
+func (g GUID) Encode(b []byte) {
 	binary.LittleEndian.PutUint32(b[0:], binary.BigEndian.Uint32(g[0:]))
 	binary.LittleEndian.PutUint16(b[4:], binary.BigEndian.Uint16(g[4:]))
 	binary.LittleEndian.PutUint16(b[6:], binary.BigEndian.Uint16(g[6:]))
 	copy(b[8:16], g[8:])
 }
 
-func decodeGUID(b []byte) (g GUID) {
+// DecodeGUID reads what [GUID.Encode] writes.
+func DecodeGUID(b []byte) (g GUID) {
 	binary.BigEndian.PutUint32(g[0:], binary.LittleEndian.Uint32(b[0:]))
 	binary.BigEndian.PutUint16(g[4:], binary.LittleEndian.Uint16(b[4:]))
 	binary.BigEndian.PutUint16(g[6:], binary.LittleEndian.Uint16(b[6:]))

@@ -37,8 +37,8 @@ func TestGUID(t *testing.T) {
 			t.Errorf("String() = %s, want %s", g, text)
 		}
 		var b [16]byte
-		g.encode(b[:])
-		if decodeGUID(b[:]) != g {
+		g.Encode(b[:])
+		if DecodeGUID(b[:]) != g {
 			t.Errorf("%s does not survive encoding", g)
 		}
 	}
@@ -52,7 +52,7 @@ func TestGUID(t *testing.T) {
 		t.Error("mips has a root type")
 	}
 	var b [16]byte
-	ESP.encode(b[:])
+	ESP.Encode(b[:])
 	if want := "\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3e\xc9\x3b"; string(b[:]) != want {
 		t.Errorf("ESP is % x on disk, want % x", b, want)
 	}

@@ -60,8 +60,7 @@ func (e *Entry) encode() []byte {
 	le.PutUint32(path[4:], uint32(e.Number))
 	le.PutUint64(path[8:], uint64(e.Start))
 	le.PutUint64(path[16:], uint64(e.Size))
-	g := mixed(e.ID)
-	copy(path[24:40], g[:])
+	e.ID.Encode(path[24:40])
 	path[40], path[41] = formatGPT, signatureGPT
 	name := wide(e.Loader)
 	node := []byte{typeMedia, filePath, 0, 0}
@@ -106,7 +105,7 @@ func decode(b []byte) (e Entry, err error) {
 			e.Number = int(le.Uint32(node[4:]))
 			e.Start, e.Size = int64(le.Uint64(node[8:])), int64(le.Uint64(node[16:]))
 			if node[40] == formatGPT && node[41] == signatureGPT {
-				e.ID = mixed(partition.GUID(node[24:40]))
+				e.ID = partition.DecodeGUID(node[24:40])
 			}
 		case node[0] == typeMedia && node[1] == filePath:
 			text, _, _ := cutWide(node[4:])
@@ -114,12 +113,6 @@ func decode(b []byte) (e Entry, err error) {
 		}
 	}
 	return e, nil
-}
-
-// mixed swaps between the order of text and that of UEFI, in which the first
-// three fields are little-endian. It is its own inverse.
-func mixed(g partition.GUID) partition.GUID {
-	return partition.GUID{g[3], g[2], g[1], g[0], g[5], g[4], g[7], g[6], g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]}
 }
 
 // wide returns UTF-16 with a NUL.
