@@ -2,6 +2,7 @@ package kmod
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -133,6 +134,12 @@ func (k *Kernel) Choose(ctx context.Context, firmware *tree.Inode) (*Choice, err
 		c.Modules = append(c.Modules, chosen[name])
 	}
 	c.Firmware = firmwareOf(c.Modules, firmware)
+	total := int64(0)
+	for _, f := range c.Firmware {
+		if total += f.Inode.Content.Size(); total > maxTotal {
+			return nil, fmt.Errorf("the firmware for disks takes more than %d bytes", maxTotal)
+		}
+	}
 	c.Index = newIndex(c.Modules)
 	return c, nil
 }

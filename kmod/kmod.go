@@ -35,8 +35,8 @@ import (
 // 100 MiB with debugging information.
 const maxModule = 256 << 20
 
-// maxTotal bounds all chosen modules together, uncompressed, in bytes. A choice
-// from a distribution's kernel has 40 to 70 MiB.
+// maxTotal bounds all chosen modules together, uncompressed, in bytes, and their
+// firmware as well. A choice from a distribution's kernel has 40 to 70 MiB.
 const maxTotal = 1 << 30
 
 // maxModules bounds the number of module files of a kernel; the largest

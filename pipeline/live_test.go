@@ -42,3 +42,20 @@ func TestInitTree(t *testing.T) {
 		t.Errorf("%v, and the first error was %v", x.err, first)
 	}
 }
+
+// A shell takes with it what an image can be expected to have, and no more.
+func TestShellIsBounded(t *testing.T) {
+	image := tree.NewDir(0o755)
+	for name, text := range map[string]string{"usr/bin/sh": "#!/x\n", "usr/bin/cat": "#!/larger\n"} {
+		if err := tree.Put(image, name, tree.NewFile(0o755, content.String(text))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &closure{root: tree.NewDir(0o755), image: image, left: 5}
+	if err := c.add("usr/bin/cat"); err == nil || !strings.Contains(err.Error(), "usr/bin/cat: with it, the shell") {
+		t.Errorf("%v", err)
+	}
+	if err := c.add("usr/bin/sh"); err != nil || c.left != 0 || tree.Lookup(c.root, "usr/bin/sh") == nil {
+		t.Errorf("%v, %d bytes left", err, c.left)
+	}
+}

@@ -31,12 +31,16 @@ func busyboxApplets() []string {
 	return append([]string{"sh", "ash", "more", "clear", "hexdump", "xargs", "expr", "test", "[", "echo", "printf", "true", "false", "free", "lsmod", "insmod", "rmmod", "reset", "ping"}, shellTools()...)
 }
 
-const maxShellFile = 64 << 20 // of a program or a library, bytes
+const (
+	maxShellFile = 64 << 20  // of a program or a library, bytes
+	maxShell     = 256 << 20 // of all of them; with bash and every tool it is a tenth
+	maxNeeded    = 1000      // libraries that a file may name; real ones name some dozens
+)
 
 // addShell copies a shell of the image into root, with some tools and all the
 // libraries that these need.
 func addShell(root, image *tree.Inode) error {
-	c := &closure{root: root, image: image}
+	c := &closure{root: root, image: image, left: maxShell}
 	// /bin, /lib and so on are as in the image: dynamic programs name their
 	// loader by them.
 	for _, name := range []string{"bin", "sbin", "lib64", "usr/lib64", "usr/sbin"} {
@@ -86,6 +90,7 @@ func addShell(root, image *tree.Inode) error {
 // closure copies programs with what they are linked to.
 type closure struct {
 	root, image *tree.Inode
+	left        int64 // bytes that files may still have
 }
 
 func (c *closure) link(name, target string) error {
@@ -95,31 +100,51 @@ func (c *closure) link(name, target string) error {
 	return tree.Put(c.root, name, tree.NewLink(target))
 }
 
-// add copies a program or a library, at the path that symbolic links lead from, and
-// all that it needs. The error wraps fs.ErrNotExist where there is none.
+// add copies a program and all that it needs. The error wraps fs.ErrNotExist where
+// there is none.
 func (c *closure) add(name string) error {
+	for todo := []string{name}; len(todo) > 0; todo = todo[1:] {
+		needed, err := c.copy(todo[0])
+		if err != nil && todo[0] != name {
+			err = fmt.Errorf("%s needs another file: %w", name, err)
+		}
+		if err != nil {
+			return err
+		}
+		todo = append(todo, needed...)
+	}
+	return nil
+}
+
+// copy copies a program or a library, to the path that symbolic links lead from, and
+// returns the paths of what it needs. What is there already needs nothing.
+func (c *closure) copy(name string) (needed []string, err error) {
 	name = strings.TrimPrefix(path.Clean("/"+name), "/")
 	i, err := tree.Resolve(c.image, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !i.IsFile() {
-		return &fs.PathError{Op: "copy", Path: name, Err: fs.ErrNotExist}
+		return nil, &fs.PathError{Op: "copy", Path: name, Err: fs.ErrNotExist}
 	}
 	at := c.place(name)
 	if tree.Lookup(c.root, at) != nil {
-		return nil
+		return nil, nil
 	}
+	if i.Content.Size() > c.left {
+		return nil, fmt.Errorf("%s: with it, the shell and its tools have more than %d bytes", name, maxShell)
+	}
+	c.left -= i.Content.Size()
 	data, err := i.Content.ReadAll(maxShellFile)
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	f := tree.NewFile(i.Perm()&0o755, i.Content)
 	if err := tree.Put(c.root, at, f); err != nil {
-		return err
+		return nil, err
 	}
 	if !bytes.HasPrefix(data, []byte(elf.ELFMAG)) {
-		return nil // a script; its interpreter is a shell
+		return nil, nil // a script; its interpreter is a shell
 	}
 	return c.libraries(name, data)
 }
@@ -142,11 +167,11 @@ func (c *closure) place(name string) string {
 	return name
 }
 
-// libraries adds the loader and the libraries of an ELF file.
-func (c *closure) libraries(name string, data []byte) error {
+// libraries returns the paths of the loader and the libraries of an ELF file.
+func (c *closure) libraries(name string, data []byte) (paths []string, err error) {
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	for _, p := range f.Progs {
 		if p.Type != elf.PT_INTERP || p.Filesz > 4096 {
@@ -154,15 +179,16 @@ func (c *closure) libraries(name string, data []byte) error {
 		}
 		b := make([]byte, p.Filesz)
 		if _, err := p.ReadAt(b, 0); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		if err := c.add(strings.TrimRight(string(b), "\x00")); err != nil {
-			return fmt.Errorf("%s: its loader: %w", name, err)
-		}
+		paths = append(paths, strings.TrimRight(string(b), "\x00"))
 	}
 	needed, err := f.ImportedLibraries()
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(needed) > maxNeeded {
+		return nil, fmt.Errorf("%s: it names %d libraries", name, len(needed))
 	}
 	dirs := libraryDirs(f)
 	for _, lib := range needed {
@@ -171,13 +197,11 @@ func (c *closure) libraries(name string, data []byte) error {
 			return err == nil && i.IsFile()
 		})
 		if k < 0 || strings.Contains(lib, "/") {
-			return fmt.Errorf("%s: the image lacks its library %s", name, lib)
+			return nil, fmt.Errorf("%s: the image lacks its library %s", name, lib)
 		}
-		if err := c.add(dirs[k] + "/" + lib); err != nil {
-			return err
-		}
+		paths = append(paths, dirs[k]+"/"+lib)
 	}
-	return nil
+	return paths, nil
 }
 
 // libraryDirs are where the loader of an ELF file looks for libraries: its run
