@@ -11,8 +11,9 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"imgbuild/xz"
 )
 
 // Entry is a file of an initramfs.
@@ -213,6 +214,10 @@ func short(err error) error {
 	return err
 }
 
+// maxDict is the largest dictionary in bytes of what is compressed with LZMA: xz -9
+// makes 64 MiB.
+const maxDict = 128 << 20
+
 // decompress returns a reader of what r holds in the format called name.
 func decompress(r *bufio.Reader, name string) (io.ReadCloser, error) {
 	switch name {
@@ -230,13 +235,13 @@ func decompress(r *bufio.Reader, name string) (io.ReadCloser, error) {
 		}
 		return &frames{z: z}, nil
 	case "xz":
-		z, err := xz.ReaderConfig{DictCap: 64 << 20}.NewReader(r)
+		z, err := xz.NewReader(r, maxDict)
 		if err != nil {
 			return nil, err
 		}
 		return io.NopCloser(z), nil
 	case "lzma":
-		z, err := lzma.ReaderConfig{DictCap: 64 << 20}.NewReader(r)
+		z, err := lzma.ReaderConfig{DictCap: maxDict}.NewReader(r) // the most, for this one
 		if err != nil {
 			return nil, err
 		}

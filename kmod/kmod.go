@@ -23,12 +23,11 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
-	"github.com/ulikunitz/xz/lzma"
 	"golang.org/x/sync/errgroup"
 
 	"imgbuild/content"
 	"imgbuild/tree"
+	"imgbuild/xz"
 )
 
 // maxModule bounds an uncompressed module in bytes; the largest have 15 MiB, or
@@ -169,9 +168,8 @@ func decompress(f moduleFile) ([]byte, error) {
 	var r io.Reader = bufio.NewReaderSize(f.inode.Content.Reader(), 64<<10)
 	switch path.Ext(f.path) {
 	case ".xz":
-		// DictCap is the least that is allocated, for each module: what the stream
-		// needs is in its header, 1 or 2 MiB.
-		z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(r)
+		// Kernels' own modules have 1 or 2 MiB, xz -9 makes 64 MiB.
+		z, err := xz.NewReader(r, 64<<20)
 		if err != nil {
 			return nil, err
 		}

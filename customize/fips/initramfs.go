@@ -11,7 +11,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+
+	"imgbuild/xz"
 )
 
 // Entries of a cpio archive as the kernel unpacks it: "newc",
@@ -82,7 +83,7 @@ func decompress(r io.Reader, magic []byte) (io.Reader, error) {
 		}
 		return d, nil
 	case string(magic) == "\xfd7zXZ\x00":
-		return xz.NewReader(r)
+		return xz.NewReader(r, 128<<20)
 	}
 	return nil, fmt.Errorf("compression that begins with %x is not supported", magic)
 }

@@ -11,11 +11,11 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 
 	"imgbuild/fault"
 	"imgbuild/formats/input"
 	"imgbuild/formats/output"
+	"imgbuild/xz"
 )
 
 // maxWindow is the most memory that a decompressor gets for what came before, in
@@ -28,7 +28,7 @@ func (o *opener) openGzip(p *part) error {
 
 func (o *opener) openXZ(p *part) error {
 	return o.unpack("xz", p, func(r io.Reader) (io.Reader, error) {
-		return xz.ReaderConfig{DictCap: maxWindow}.NewReader(r)
+		return xz.NewReader(r, maxWindow)
 	})
 }
 

@@ -68,7 +68,7 @@ func ranks() []string {
 		"content",
 		"installer/settings",
 		"document",
-		"toml",
+		"toml xz",
 		"fault ordered",
 	}
 }
