@@ -140,8 +140,8 @@ func (n *named) wrap(err error) error {
 }
 
 // Add implements pieces.Format.
-func (n *named) Add(ctx context.Context, p *pieces.Piece) error {
-	return n.wrap(n.Format.Add(ctx, p))
+func (n *named) Add(ctx context.Context, b *pieces.Batch) error {
+	return n.wrap(n.Format.Add(ctx, b))
 }
 
 // Finish implements pieces.Format.

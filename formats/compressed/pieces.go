@@ -101,7 +101,16 @@ func (w *GzipWriter) zerosTo(ctx context.Context, off int64) error {
 func (*GzipWriter) Want() pieces.Want { return pieces.Want{Stream: true, CRC: true} }
 
 // Add implements pieces.Format.
-func (w *GzipWriter) Add(ctx context.Context, p *pieces.Piece) error {
+func (w *GzipWriter) Add(ctx context.Context, b *pieces.Batch) error {
+	for i := range b.Pieces {
+		if err := w.addPiece(ctx, &b.Pieces[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *GzipWriter) addPiece(ctx context.Context, p *pieces.Piece) error {
 	off := w.lead + p.Number*pieces.Size
 	if err := w.zerosTo(ctx, off); err != nil {
 		return err

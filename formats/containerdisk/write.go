@@ -170,7 +170,7 @@ func (w *Writer) write(ctx context.Context, img *disk.Image) (*Image, error) {
 func (*Writer) Want() pieces.Want { return pieces.Want{Stream: true} }
 
 // Add implements pieces.Format.
-func (w *Writer) Add(ctx context.Context, p *pieces.Piece) error { return w.disk.Add(ctx, p) }
+func (w *Writer) Add(ctx context.Context, b *pieces.Batch) error { return w.disk.Add(ctx, b) }
 
 // Finish implements pieces.Format.
 func (w *Writer) Finish(ctx context.Context) error {

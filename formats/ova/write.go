@@ -206,7 +206,7 @@ func NewWriter(size int64, f *os.File, opt Options) (_ *Writer, err error) {
 func (*Writer) Want() pieces.Want { return pieces.Want{Stream: true, Adler: true} }
 
 // Add implements pieces.Format.
-func (w *Writer) Add(_ context.Context, p *pieces.Piece) error { return w.disk.Add(p) }
+func (w *Writer) Add(_ context.Context, b *pieces.Batch) error { return w.disk.Add(b) }
 
 // Finish implements pieces.Format.
 func (w *Writer) Finish(ctx context.Context) error {

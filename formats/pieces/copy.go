@@ -6,7 +6,8 @@ import (
 	"imgbuild/formats/output"
 )
 
-// CopyUnit is the size and alignment in bytes of what a [Copier] places.
+// CopyUnit is the size and alignment in bytes of what a [Copier] places: two
+// batches.
 const CopyUnit = 1 << 20
 
 // Copier writes what of a disk is not zero as it is, 4 KiB at a time at least. It is
@@ -29,17 +30,17 @@ func NewCopier(f *output.File, place func(off int64) (int64, error)) *Copier {
 func (*Copier) Want() Want { return Want{} }
 
 // Add implements Format.
-func (c *Copier) Add(_ context.Context, p *Piece) error {
-	inner := p.Number * Size & (CopyUnit - 1)
-	if unit := p.Number*Size - inner; unit != c.unit {
+func (c *Copier) Add(_ context.Context, b *Batch) error {
+	inner := b.Off & (CopyUnit - 1)
+	if unit := b.Off - inner; unit != c.unit {
 		at, err := c.place(unit)
 		if err != nil {
 			return err
 		}
 		c.unit, c.at = unit, at
 	}
-	for _, r := range p.Runs {
-		if _, err := c.f.WriteAt(p.Plain[r.From:r.To], c.at+inner+int64(r.From)); err != nil {
+	for _, r := range b.Runs {
+		if _, err := c.f.WriteAt(b.Data[r.From:r.To], c.at+inner+int64(r.From)); err != nil {
 			return err
 		}
 	}

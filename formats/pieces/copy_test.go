@@ -111,30 +111,33 @@ func TestCopierBeside(t *testing.T) {
 	}
 }
 
-// TestRuns checks that the runs of a piece are all of it that is not zero.
+// TestRuns checks that the runs of batches are all that is not zero, and no more.
 func TestRuns(t *testing.T) {
 	for name, img := range disktest.Images(t, Grain) {
 		r := &record{t: t}
 		if err := Write(t.Context(), img, []Format{r}, nil); err != nil {
 			t.Fatal(err)
 		}
-		for i, number := range r.order {
-			rest := bytes.Clone(r.plain[number])
+		for _, b := range r.batches {
+			if b.Off+int64(len(b.Data)) > img.Size() {
+				t.Errorf("%s: %d bytes at %d of %d", name, len(b.Data), b.Off, img.Size())
+			}
+			rest := bytes.Clone(b.Data)
 			last := -1
-			for _, run := range r.runs[i] {
-				if run.From <= last || run.From%Grain != 0 || run.To <= run.From || number*Size+int64(run.To) > img.Size() {
-					t.Errorf("%s: piece %d: %+v", name, number, r.runs[i])
+			for _, run := range b.Runs {
+				if run.From <= last || run.From%Grain != 0 || run.To <= run.From {
+					t.Errorf("%s: batch at %d: %+v", name, b.Off, b.Runs)
 				}
 				for pos := run.From; pos < run.To; pos += Grain {
 					if output.IsZero(rest[pos:min(pos+Grain, run.To)]) {
-						t.Errorf("%s: piece %d: zeros at %d", name, number, pos)
+						t.Errorf("%s: batch at %d: zeros at %d", name, b.Off, pos)
 					}
 				}
 				clear(rest[run.From:run.To])
 				last = run.To
 			}
 			if last < 0 || !output.IsZero(rest) {
-				t.Errorf("%s: piece %d: more than %+v", name, number, r.runs[i])
+				t.Errorf("%s: batch at %d: more than %+v", name, b.Off, b.Runs)
 			}
 		}
 	}

@@ -34,11 +34,10 @@ const (
 
 // Piece is 64 KiB of a disk that are not zero.
 type Piece struct {
-	Number int64         // of the piece: its offset on the disk, divided by Size
-	Plain  []byte        // Size bytes, with zeros behind the end of the disk
-	Runs   []output.Span // what of Plain is not zero, in units of Grain, up to the end of the disk
-	Stream []byte        // compressed, with Last at the end, where one format wants it
-	Sums   Sums          // of Plain
+	Number int64  // of the piece: its offset on the disk, divided by Size
+	Plain  []byte // Size bytes, with zeros behind the end of the disk
+	Stream []byte // compressed, with Last at the end, where one format wants it
+	Sums   Sums   // of Plain
 }
 
 // Blocks returns the compressed piece without Last.
@@ -51,6 +50,18 @@ type Sums struct {
 	Adler uint32 // of RFC 1950
 }
 
+// Batch is some adjacent pieces of a disk, up to BatchSize bytes, and does not reach
+// over a multiple of that.
+type Batch struct {
+	Off    int64         // on the disk, in bytes: a multiple of Size
+	Data   []byte        // up to the end of the disk at most
+	Runs   []output.Span // what of Data is not zero, in units of Grain
+	Pieces []Piece       // those that are not zero
+}
+
+// BatchSize is the largest size of a [Batch] in bytes.
+const BatchSize = 8 * Size
+
 // Want says what a format wants of a piece but its bytes.
 type Want struct {
 	Stream     bool
@@ -61,30 +72,24 @@ type Want struct {
 type Format interface {
 	// Want returns what Add looks at.
 	Want() Want
-	// Add takes the next piece. The pieces come in ascending order, those that are
-	// zero are left out. Nothing of it may be kept.
-	Add(ctx context.Context, p *Piece) error
+	// Add takes the next batch, which is not all zero. Batches come in ascending
+	// order. Nothing of one may be kept.
+	Add(ctx context.Context, b *Batch) error
 	// Finish writes what comes behind the pieces, and makes the file durable.
 	Finish(ctx context.Context) error
 	// Stop ends the work on the file. It is called in every case, last.
 	Stop()
 }
 
-// batchSize is the number of adjacent bytes that are read at once and handed from
-// one goroutine to the other.
-const batchSize = 8 * Size
-
 // copySlots bounds the batches in memory, on hosts with many cores, where nothing is
 // compressed.
 const copySlots = 16
 
-// batch is some adjacent pieces of the disk.
-type batch struct {
-	output.Piece
-	size   int64 // bytes of the disk
-	pieces []Piece
-	runs   []output.Span // what the runs of the pieces are cut from
-	out    []byte        // the same of the streams
+// slot is where a batch is made.
+type slot struct {
+	batch Batch
+	read  output.Piece
+	out   []byte // what the streams are cut from
 }
 
 // Write makes all formats of img, side by side. Progress, which may be nil, is
@@ -123,9 +128,9 @@ func addAll(ctx context.Context, img *disk.Image, formats []Format, progress fun
 		// turn, and two more for reading ahead and writing.
 		n = 2*ordered.Workers(1<<10) + 2
 	}
-	slots := make([]*batch, n)
+	slots := make([]*slot, n)
 	for i := range slots {
-		slots[i] = &batch{}
+		slots[i] = &slot{}
 	}
 	compressors := make([]*Compressor, ordered.Workers(n))
 	for i := range compressors {
@@ -137,29 +142,24 @@ func addAll(ctx context.Context, img *disk.Image, formats []Format, progress fun
 			return err
 		}
 	}
-	cutter := output.NewCutter(img, Size, batchSize)
+	cutter := output.NewCutter(img, Size, BatchSize)
 	defer cutter.Stop()
 	done := int64(0)
-	return ordered.Run(ctx, slots, ordered.Stages[*batch]{
-		Fill: func(b *batch) bool { return cutter.Next(&b.Piece) },
-		Work: func(worker int, b *batch) error { return b.prepare(img, compressors[worker], want) },
-		Emit: func(b *batch) error {
-			// Some formats hash what they write, and all wait for the host.
-			var g errgroup.Group
-			for _, f := range formats {
-				g.Go(func() error {
-					for i := range b.pieces {
-						if err := f.Add(ctx, &b.pieces[i]); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
+	return ordered.Run(ctx, slots, ordered.Stages[*slot]{
+		Fill: func(s *slot) bool { return cutter.Next(&s.read) },
+		Work: func(worker int, s *slot) error { return s.prepare(img, compressors[worker], want) },
+		Emit: func(s *slot) error {
+			if len(s.batch.Runs) > 0 {
+				// Some formats hash what they write, and all wait for the host.
+				var g errgroup.Group
+				for _, f := range formats {
+					g.Go(func() error { return f.Add(ctx, &s.batch) })
+				}
+				if err := g.Wait(); err != nil {
+					return err
+				}
 			}
-			if err := g.Wait(); err != nil {
-				return err
-			}
-			if done += b.size; progress != nil {
+			if done += int64(len(s.batch.Data)); progress != nil {
 				progress(done)
 			}
 			return nil
@@ -167,32 +167,35 @@ func addAll(ctx context.Context, img *disk.Image, formats []Format, progress fun
 	})
 }
 
-// prepare reads the pieces of b, and makes what is wanted of those that are not
+// prepare reads the batch, and makes what is wanted of those pieces that are not
 // zero.
-func (b *batch) prepare(img *disk.Image, c *Compressor, want Want) error {
-	if err := b.Read(img); err != nil {
+func (s *slot) prepare(img *disk.Image, c *Compressor, want Want) error {
+	if err := s.read.Read(img); err != nil {
 		return err
 	}
-	b.size = int64(len(b.Data))
-	end := len(b.Data) // of the disk, perhaps
-	b.Pad(Size)
-	// A later append may move b.runs and b.out; what was cut from them stays valid.
-	b.pieces, b.runs, b.out = b.pieces[:0], b.runs[:0], b.out[:0]
-	for pos := 0; pos < end; pos += Size {
-		run := len(b.runs)
-		b.runs = output.AppendRuns(b.runs, b.Data[pos:min(pos+Size, end)], Grain)
-		if len(b.runs) == run {
-			continue
+	b := &s.batch
+	b.Off, b.Data = s.read.Off, s.read.Data
+	b.Runs = output.AppendRuns(b.Runs[:0], b.Data, Grain)
+	s.read.Pad(Size)
+	b.Pieces, s.out = b.Pieces[:0], s.out[:0]
+	runs := b.Runs
+	for pos := 0; pos < len(s.read.Data); pos += Size {
+		for len(runs) > 0 && runs[0].To <= pos {
+			runs = runs[1:]
 		}
-		p := Piece{Number: (b.Off + int64(pos)) / Size, Plain: b.Data[pos : pos+Size], Runs: b.runs[run:]}
+		if len(runs) == 0 || runs[0].From >= pos+Size {
+			continue // zero
+		}
+		p := Piece{Number: (b.Off + int64(pos)) / Size, Plain: s.read.Data[pos : pos+Size]}
 		if want.Stream {
-			start := len(b.out)
-			out, err := c.Append(b.out, p.Plain)
+			start := len(s.out)
+			out, err := c.Append(s.out, p.Plain)
 			if err != nil {
 				return err
 			}
-			b.out = append(out, Last...)
-			p.Stream = b.out[start:]
+			// A later append may move s.out; what was cut from it stays valid.
+			s.out = append(out, Last...)
+			p.Stream = s.out[start:]
 		}
 		if want.CRC {
 			p.Sums.CRC = crc32.ChecksumIEEE(p.Plain)
@@ -200,7 +203,7 @@ func (b *batch) prepare(img *disk.Image, c *Compressor, want Want) error {
 		if want.Adler {
 			p.Sums.Adler = Adler32(p.Plain)
 		}
-		b.pieces = append(b.pieces, p)
+		b.Pieces = append(b.Pieces, p)
 	}
 	return nil
 }

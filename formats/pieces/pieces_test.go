@@ -11,7 +11,6 @@ import (
 	"slices"
 	"testing"
 
-	"imgbuild/formats/output"
 	"imgbuild/formats/output/disktest"
 )
 
@@ -20,7 +19,7 @@ type record struct {
 	t        *testing.T
 	plain    map[int64][]byte
 	order    []int64
-	runs     [][]output.Span
+	batches  []Batch
 	streams  []byte
 	fail     error // of Add
 	failEnd  error // of Finish
@@ -28,10 +27,21 @@ type record struct {
 	stopped  int
 }
 
-func (r *record) Add(_ context.Context, p *Piece) error {
+func (r *record) Add(_ context.Context, b *Batch) error {
 	if r.fail != nil {
 		return r.fail
 	}
+	if len(b.Pieces) == 0 || b.Off%Size != 0 || len(b.Data) > BatchSize {
+		r.t.Errorf("batch of %d pieces, %d bytes at %d", len(b.Pieces), len(b.Data), b.Off)
+	}
+	r.batches = append(r.batches, Batch{Off: b.Off, Data: bytes.Clone(b.Data), Runs: slices.Clone(b.Runs)})
+	for i := range b.Pieces {
+		r.add(&b.Pieces[i])
+	}
+	return nil
+}
+
+func (r *record) add(p *Piece) {
 	if r.plain == nil {
 		r.plain = map[int64][]byte{}
 	}
@@ -47,9 +57,7 @@ func (r *record) Add(_ context.Context, p *Piece) error {
 	}
 	r.plain[p.Number] = bytes.Clone(p.Plain)
 	r.order = append(r.order, p.Number)
-	r.runs = append(r.runs, slices.Clone(p.Runs))
 	r.streams = append(r.streams, p.Blocks()...)
-	return nil
 }
 
 func (r *record) Finish(context.Context) error {

@@ -47,12 +47,17 @@ func NewWriterTo(size int64, out *output.File, opt Options) (*Writer, error) {
 func (*Writer) Want() pieces.Want { return pieces.Want{Stream: true} }
 
 // Add implements pieces.Format.
-func (w *Writer) Add(_ context.Context, p *pieces.Piece) error {
-	c := cluster{compressed, p.Stream}
-	if len(p.Stream) > plainAbove {
-		c = cluster{plain, p.Plain}
+func (w *Writer) Add(_ context.Context, b *pieces.Batch) error {
+	for _, p := range b.Pieces {
+		c := cluster{compressed, p.Stream}
+		if len(p.Stream) > plainAbove {
+			c = cluster{plain, p.Plain}
+		}
+		if err := w.w.add(p.Number, c); err != nil {
+			return err
+		}
 	}
-	return w.w.add(p.Number, c)
+	return nil
 }
 
 // Finish implements pieces.Format.

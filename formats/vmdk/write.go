@@ -99,7 +99,7 @@ func NewWriter(size int64, f *os.File, opt Options) (*Writer, error) {
 func (*Writer) Want() pieces.Want { return pieces.Want{Stream: true, Adler: true} }
 
 // Add implements pieces.Format.
-func (w *Writer) Add(_ context.Context, p *pieces.Piece) error { return w.disk.Add(p) }
+func (w *Writer) Add(_ context.Context, b *pieces.Batch) error { return w.disk.Add(b) }
 
 // Finish implements pieces.Format.
 func (w *Writer) Finish(context.Context) error {
@@ -185,8 +185,17 @@ func (s *Stream) writeHead(opt Options) error {
 	return s.write(b)
 }
 
-// Add writes a grain.
-func (s *Stream) Add(p *pieces.Piece) error {
+// Add writes the grains of a batch.
+func (s *Stream) Add(b *pieces.Batch) error {
+	for i := range b.Pieces {
+		if err := s.addGrain(&b.Pieces[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Stream) addGrain(p *pieces.Piece) error {
 	if at := p.Number / tableGrains; at != s.at {
 		if err := s.finishTable(); err != nil {
 			return err

@@ -263,7 +263,7 @@ func TestLarge(t *testing.T) {
 // TestTooMuchData checks that a file whose offsets do not fit 32 bits fails.
 func TestTooMuchData(t *testing.T) {
 	s := &Stream{w: io.Discard, sector: maxSectors - 1, directory: make([]uint32, 1), at: -1}
-	p := &pieces.Piece{Stream: []byte(pieces.Last)}
+	p := &pieces.Batch{Pieces: []pieces.Piece{{Stream: []byte(pieces.Last)}}}
 	if err := s.Add(p); err != nil {
 		t.Error(err)
 	}
@@ -295,7 +295,7 @@ func TestStreamInfo(t *testing.T) {
 // adder only adds pieces.
 type adder struct{ *Stream }
 
-func (a adder) Add(_ context.Context, p *pieces.Piece) error { return a.Stream.Add(p) }
+func (a adder) Add(_ context.Context, b *pieces.Batch) error { return a.Stream.Add(b) }
 
 func (adder) Finish(context.Context) error { return nil }
 func (adder) Want() pieces.Want            { return pieces.Want{Stream: true, Adler: true} }
