@@ -1,316 +1,188 @@
-// Package xz reads .xz files within the memory that its caller allows. The decoder is
-// github.com/ulikunitz/xz, which allocates whatever dictionary a file asks for, up to
-// 4 GiB, for each of its blocks, and takes a file that was cut off between two of them
-// for a whole one; here the blocks are looked at on the way to it.
+// Package xz reads .xz files within the memory that its caller allows.
 //
-// Specification: "The .xz File Format" 1.2.1, sections 2 to 5; the framing of LZMA2
-// chunks as liblzma's lzma2_decoder.c has it. Block headers are understood as far as
-// dictionaries need it. All else is left to the decoder to judge.
+// Specification: "The .xz File Format" 1.2.1, sections 2 to 5, without other filters
+// than LZMA2 and without other checks than CRC32, CRC64 and SHA-256. LZMA2 itself is
+// decoded by github.com/ulikunitz/xz/lzma. The container is read here, since its own
+// reader of it allocates whatever dictionary a block asks for, up to 4 GiB, and takes
+// a file that was cut off between two blocks for a whole one.
 package xz
 
 import (
 	"bufio"
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
-	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
 )
 
 // ErrDictionary says that a file asks for a larger dictionary than is allowed.
 var ErrDictionary = errors.New("a larger dictionary than is allowed")
 
+// reader is what NewReader returns.
+type reader struct {
+	in      *counter
+	maxDict int64
+	stream  *stream // that is read, or nil between two
+	block   *block  // that is read, or nil between two
+	err     error   // what ended it
+}
+
 // NewReader returns a reader of what is compressed in r, all streams of it. A block
 // whose dictionary takes more than maxDict bytes ends it with an error that wraps
-// [ErrDictionary]. It may read more of r than it needs.
+// [ErrDictionary], a file that was cut off with one that wraps io.ErrUnexpectedEOF.
+// It may read more of r than it needs. The first block's header is read at once.
 func NewReader(r io.Reader, maxDict int64) (io.Reader, error) {
-	w := &walker{r: bufio.NewReaderSize(r, bufferSize), maxDict: maxDict}
-	w.next = w.stream
-	// The decoder reads byte by byte, and takes DictCap as the least to allocate.
-	z, err := xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(bufio.NewReaderSize(w, bufferSize))
-	if err != nil {
-		return nil, w.errorOf(err)
+	z := &reader{in: &counter{r: bufio.NewReaderSize(r, bufferSize)}, maxDict: maxDict}
+	if err := z.firstStream(); err != nil {
+		return nil, fmt.Errorf("xz: %w", err)
 	}
-	return &reader{z, w}, nil
+	if err := z.next(); err != nil {
+		z.err = err
+		if err != io.EOF {
+			return nil, fmt.Errorf("xz: %w", err)
+		}
+	}
+	return z, nil
 }
 
 const bufferSize = 64 << 10
 
-// reader is a decoder that tells what its walker found.
-type reader struct {
-	z *xz.Reader
-	w *walker
-}
-
 // Read implements io.Reader.
-func (r *reader) Read(p []byte) (int, error) {
-	n, err := r.z.Read(p)
-	return n, r.w.errorOf(err)
-}
-
-// walker passes a file on while it walks through its structure.
-type walker struct {
-	r       *bufio.Reader
-	maxDict int64
-	next    func() error // takes the next structure
-	head    []byte       // taken, and to be passed on
-	pass    int64        // bytes to pass on behind head, unseen
-	check   int64        // size of the check of a block
-	within  bool         // a stream
-	records uint64       // of the index that are left
-	packed  int64        // bytes of the block or the index so far, for its padding
-	err     error        // what ended the walk
-}
-
-// unseen is more than any file has.
-const unseen = 1 << 62
-
-const (
-	magic        = "\xfd7zXZ\x00"
-	sizeHeader   = 12 // of a stream, and its footer
-	filterLZMA2  = 0x21
-	maxFilters   = 4
-	maxVarint    = 9 // bytes of a number
-	sizeCRC      = 4
-	chunkEnd     = 0x00
-	chunkPlain   = 0x02 // and 0x01, with a reset of the dictionary
-	chunkLZMA    = 0x80 // and above
-	chunkHasProp = 0xc0 // and above
-)
-
-// checkSizes are the sizes of checks by their identifiers.
-var checkSizes = [16]int64{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}
-
-// errorOf returns why the file ends: what the walker found explains what the
-// decoder makes of it.
-func (w *walker) errorOf(err error) error {
-	if err != nil && w.err != nil && w.err != io.EOF {
-		return w.err
-	}
-	return err
-}
-
-// Read implements io.Reader.
-func (w *walker) Read(p []byte) (int, error) {
-	for len(w.head) == 0 && w.pass == 0 {
-		if w.err == nil {
-			w.err = w.step()
-		}
-		if w.err != nil {
-			return 0, w.err
-		}
-	}
-	if len(w.head) > 0 {
-		n := copy(p, w.head)
-		w.head = w.head[n:]
-		return n, nil
-	}
-	n, err := w.r.Read(p[:min(int64(len(p)), w.pass)])
-	w.pass -= int64(n)
-	if err == io.EOF && w.within {
-		err = w.wrap(io.ErrUnexpectedEOF)
-	}
-	if err != nil {
-		w.err = err
-	}
-	return n, err
-}
-
-// step takes the next structure. It returns io.EOF behind a whole stream only: the
-// decoder does not see that a file ends within one, between two blocks.
-func (w *walker) step() error {
-	err := w.next()
-	if err == io.EOF && !w.within {
-		return io.EOF
-	}
-	if err != nil {
-		w.head = nil // nothing of it gets to the decoder
+func (z *reader) Read(p []byte) (int, error) {
+	for z.err == nil {
+		n, err := z.block.read(p)
 		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
+			if err = z.block.end(z.in, z.stream); err == nil {
+				err = z.next()
+			}
 		}
-		return w.wrap(err)
-	}
-	return nil
-}
-
-func (w *walker) wrap(err error) error { return fmt.Errorf("xz: %w", err) }
-
-// take takes n bytes of a structure. It returns io.EOF when there is nothing of the
-// structure, and io.ErrUnexpectedEOF within it.
-func (w *walker) take(n int) ([]byte, error) {
-	start := len(w.head)
-	w.head = append(w.head, make([]byte, n)...)
-	k, err := io.ReadFull(w.r, w.head[start:])
-	if w.head = w.head[:start+k]; err == io.EOF && start > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return w.head[start:], err
-}
-
-// stream takes the header of a stream, or four zeros of padding.
-func (w *walker) stream() error {
-	b, err := w.take(4)
-	if err != nil {
-		return err
-	}
-	if string(b) == "\x00\x00\x00\x00" {
-		return nil
-	}
-	if _, err := w.take(sizeHeader - 4); err != nil {
-		return err
-	}
-	if string(w.head[:len(magic)]) != magic {
-		w.pass = unseen // no stream, as the decoder will say
-		return nil
-	}
-	w.check = checkSizes[w.head[7]&0xf]
-	w.within, w.next = true, w.block
-	return nil
-}
-
-// block takes the header of a block, or the beginning of the index.
-func (w *walker) block() error {
-	b, err := w.take(1)
-	if err != nil {
-		return err
-	}
-	if b[0] == 0 {
-		w.packed, w.next = 1, w.index
-		return nil
-	}
-	if _, err := w.take(4*int(b[0]) + 3); err != nil {
-		return err
-	}
-	dict, err := dictionary(w.head[1 : len(w.head)-sizeCRC])
-	if err != nil {
-		return err
-	}
-	if dict > w.maxDict {
-		return fmt.Errorf("%w: %d bytes, more than %d", ErrDictionary, dict, w.maxDict)
-	}
-	w.packed, w.next = 0, w.chunk
-	return nil
-}
-
-// dictionary returns the size of the dictionary that a block header asks for, in
-// bytes. b is the header between its size and its checksum.
-func dictionary(b []byte) (int64, error) {
-	damaged := errors.New("block header: damaged")
-	number := func() uint64 {
-		n, k := binary.Uvarint(b[:min(len(b), maxVarint)])
-		if k <= 0 {
-			b = nil
-			return 0
+		if z.err = err; err != nil && err != io.EOF {
+			z.err = fmt.Errorf("xz: %w", err)
 		}
-		b = b[k:]
-		return n
-	}
-	if len(b) == 0 {
-		return 0, damaged
-	}
-	flags := b[0]
-	b = b[1:]
-	for _, size := range []byte{0x40, 0x80} { // of the block, compressed and not
-		if flags&size != 0 {
-			number()
-		}
-	}
-	for range flags%maxFilters + 1 {
-		id, size := number(), number()
-		if size > uint64(len(b)) {
-			return 0, damaged
-		}
-		properties := b[:size]
-		b = b[size:]
-		if id != filterLZMA2 {
-			continue // the decoder knows no others, or they have no dictionary
-		}
-		if size != 1 || properties[0] > 40 {
-			return 0, damaged
-		}
-		if bits := int64(properties[0]); bits < 40 {
-			return (2 | bits&1) << (bits/2 + 11), nil
-		}
-		return 1<<32 - 1, nil
-	}
-	return 0, errors.New("block header: no LZMA2")
-}
-
-// chunk takes the header of a chunk of LZMA2, or the end of its block.
-func (w *walker) chunk() error {
-	b, err := w.take(1)
-	if err != nil {
-		return err
-	}
-	switch control := b[0]; {
-	case control == chunkEnd:
-		w.packed++
-		w.pass = -w.packed&3 + w.check
-		w.next = w.block
-		return nil
-	case control <= chunkPlain:
-		if b, err = w.take(2); err != nil {
-			return err
-		}
-		w.pass = int64(binary.BigEndian.Uint16(b)) + 1
-	case control < chunkLZMA:
-		return fmt.Errorf("chunk of LZMA2: control byte %#x", control)
-	default:
-		if b, err = w.take(4); err != nil {
-			return err
-		}
-		w.pass = int64(binary.BigEndian.Uint16(b[2:])) + 1
-		if control >= chunkHasProp {
-			w.pass++
-		}
-	}
-	w.packed += int64(len(w.head)) + w.pass
-	return nil
-}
-
-// index takes how many records the index has.
-func (w *walker) index() (err error) {
-	w.next = w.record
-	w.records, err = w.number()
-	return err
-}
-
-// record takes a record of the index, or its end with the footer of the stream.
-func (w *walker) record() error {
-	if w.records == 0 {
-		w.pass = -w.packed&3 + sizeCRC + sizeHeader
-		w.next = w.footer
-		return nil
-	}
-	w.records--
-	if _, err := w.number(); err != nil {
-		return err
-	}
-	_, err := w.number()
-	return err
-}
-
-// footer comes when the footer of a stream was passed on.
-func (w *walker) footer() error {
-	w.within, w.next = false, w.stream
-	return w.stream()
-}
-
-// number takes a number of the index.
-func (w *walker) number() (uint64, error) {
-	start := len(w.head)
-	for range maxVarint {
-		b, err := w.take(1)
-		if err != nil {
-			return 0, err
-		}
-		w.packed++
-		if b[0] < 0x80 {
-			n, _ := binary.Uvarint(w.head[start:])
+		if n > 0 || len(p) == 0 {
 			return n, nil
 		}
 	}
-	return 0, errors.New("index: damaged")
+	return 0, z.err
+}
+
+// next goes to the next block, of this stream or of another one. It returns io.EOF
+// when there is none.
+func (z *reader) next() error {
+	for {
+		size, err := z.in.ReadByte()
+		if err != nil {
+			return unexpected(err)
+		}
+		if size != 0 {
+			z.block, err = newBlock(z.in, size, z.stream, z.maxDict)
+			return err
+		}
+		if err := z.stream.end(z.in); err != nil {
+			return err
+		}
+		if err := z.nextStream(); err != nil {
+			return err
+		}
+	}
+}
+
+// firstStream reads the first stream header. An empty file has none.
+func (z *reader) firstStream() (err error) {
+	b, err := z.in.take(sizeHeader)
+	if err != nil {
+		return err
+	}
+	z.stream, err = newStream(b)
+	return err
+}
+
+// nextStream reads the padding behind a stream and the header of the next one. It
+// returns io.EOF when there is none.
+func (z *reader) nextStream() error {
+	for {
+		if _, err := z.in.r.Peek(1); err != nil {
+			return err // io.EOF, or that of the file
+		}
+		b, err := z.in.take(4)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(b, make([]byte, 4)) {
+			continue
+		}
+		rest, err := z.in.take(sizeHeader - 4)
+		if err != nil {
+			return err
+		}
+		z.stream, err = newStream(append(b, rest...))
+		return err
+	}
+}
+
+// counter counts what is read, and sums it up as long as sum is set.
+type counter struct {
+	r   *bufio.Reader
+	n   int64
+	sum hash.Hash32
+}
+
+// Read implements io.Reader.
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// ReadByte implements io.ByteReader.
+func (c *counter) ReadByte() (byte, error) {
+	b, err := c.r.ReadByte()
+	if err == nil {
+		c.n++
+		if c.sum != nil {
+			c.sum.Write([]byte{b})
+		}
+	}
+	return b, err
+}
+
+// take reads n bytes. A file that ends earlier is cut off.
+func (c *counter) take(n int) ([]byte, error) {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(c.r, b); err != nil {
+		return nil, unexpected(err)
+	}
+	c.n += int64(n)
+	return b, nil
+}
+
+// zeros reads padding up to a multiple of four bytes, of which n are there.
+func (c *counter) zeros(n int64) error {
+	for range -n & 3 {
+		b, err := c.ReadByte()
+		if err != nil {
+			return unexpected(err)
+		}
+		if b != 0 {
+			return errors.New("padding is not zero")
+		}
+	}
+	return nil
+}
+
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+var _ io.ByteReader = (*counter)(nil)
+
+// newDecoder returns the decoder of LZMA2. It reads no byte more of in than it needs.
+func newDecoder(in *counter, dictionary int64) (*lzma.Reader2, error) {
+	return lzma.Reader2Config{DictCap: int(dictionary)}.NewReader2(in)
 }
