@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -180,8 +181,10 @@ func TestUploadInterrupted(t *testing.T) {
 	f := cloud(t)
 	dir := t.TempDir()
 	cmd := command(t, "--output", dir, "--type", "ami", "--size", "3 GiB", "--no-cache", "--aws-endpoint-url", f.URL, "--aws-region", region, "--aws-ami-name", "os-1", "oci:"+sample(t))
+	// Once: many blocks are on their way, and a second Ctrl-C kills the program.
+	var interrupt sync.Once
 	f.Break(moto.Fault{Action: "ebs:PutSnapshotBlock", When: func(moto.Request) bool {
-		_ = cmd.Process.Signal(syscall.SIGINT)
+		interrupt.Do(func() { _ = cmd.Process.Signal(syscall.SIGINT) })
 		return true
 	}, Delay: time.Second})
 	r := run(t, cmd)
