@@ -123,7 +123,7 @@ func (m *Machine) Send(text string) error {
 	return err
 }
 
-// ErrHung is a machine that stopped in the kernel's own initialisation, which is no
+// ErrHung is a machine that stopped in the kernel for a reason of QEMU, which is no
 // word on the disk when it happens once.
 var ErrHung = errHung
 
