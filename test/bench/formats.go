@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -105,5 +107,46 @@ func formats(ctx context.Context, o options, stdout io.Writer) error {
 	}
 	t.Flush()
 	fmt.Fprintf(stdout, "medians of %d runs, a disk with %d MB of data\n", o.n, size/1e6)
+	if !o.check {
+		return nil
+	}
+	return checkFormats(ours, theirs)
+}
+
+// maxTogether is how long formats that are made together may take in terms of the
+// slowest of them by itself. Two kinds of them are not held to it: raw and vhd, which
+// are two whole copies and nothing to share but reading, and six formats, which are
+// the most that anybody wants and bound by writing on many machines.
+const maxTogether = 1.3
+
+// checkFormats checks that each format is at least as fast as qemu-img, those that
+// qemu-img compresses on one core by the number of cores, and that formats share.
+func checkFormats(ours, theirs []*kind) error {
+	alone := map[string]time.Duration{}
+	for i, k := range ours {
+		wall := k.median().wall
+		types := strings.Split(strings.TrimPrefix(k.name, "--type "), " --type ")
+		if len(types) > 1 {
+			slowest := time.Duration(0)
+			for _, t := range types {
+				slowest = max(slowest, alone[t])
+			}
+			if r := ratio(wall, slowest); len(types) < 6 && slices.Contains(types, "qcow2") && r > maxTogether {
+				return fmt.Errorf("%s take %.2f times the slowest of them, %.1f are allowed", k.name, r, maxTogether)
+			}
+			continue
+		}
+		alone[types[0]] = wall
+		if theirs[i].name == "" {
+			continue
+		}
+		want := 1.0
+		if types[0] == "qcow2" || types[0] == "vmdk" {
+			want = float64(runtime.NumCPU())
+		}
+		if r := ratio(theirs[i].median().wall, wall); r < want {
+			return fmt.Errorf("%s is %.2f times as fast as qemu-img, %.0f is the least", k.name, r, want)
+		}
+	}
 	return nil
 }

@@ -8,7 +8,7 @@
 // A peer is a program that is called with the layout and the path of a raw disk
 // to make, such as an installer that needs root.
 //
-//	go run ./test/bench -image oci:DIR -formats [-n 3]
+//	go run ./test/bench -image oci:DIR -formats [-n 3] [-check]
 //	go run ./test/bench -filesystems 10000,100000 [-n 3] [-peers 100000] [-check]
 //
 // compares the writers of file systems with the programs of their owners, for
@@ -72,7 +72,7 @@ func main() {
 	flag.StringVar(&o.phase, "phase", "", "for itself: do the floor once, write to this file")
 	flag.StringVar(&o.filesystems, "filesystems", "", "compare writers of file systems, with trees of so many files (numbers with commas)")
 	flag.IntVar(&o.peers, "peers", 100_000, "with -filesystems: up to how many files the other programs run as well")
-	flag.BoolVar(&o.check, "check", false, "with -filesystems, -squashfs and -iso: fail when a writer is slower than the fastest program, not linear, or too large")
+	flag.BoolVar(&o.check, "check", false, "with -formats, -filesystems, -squashfs and -iso: fail when a writer is slower than the fastest program, not linear, or too large")
 	flag.StringVar(&o.squashfs, "squashfs", "", "compare the writer of squashfs with mksquashfs, for this directory")
 	flag.BoolVar(&o.formats, "formats", false, "compare the formats of the image's disk with qemu-img")
 	flag.BoolVar(&o.iso, "iso", false, "compare writing the image's installation medium with a copy of it")
