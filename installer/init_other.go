@@ -8,3 +8,9 @@ func IsInit() bool { return false }
 
 // Main runs the installer, of which there is none here.
 func Main() {}
+
+// IsSession tells whether this process is one of an installer.
+func IsSession() bool { return false }
+
+// Session runs a shell of the installer.
+func Session() error { return nil }

@@ -3,13 +3,10 @@ package installer
 import (
 	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -44,36 +41,6 @@ func (m *machine) CheckMedium(ctx context.Context, progress func(done, total int
 	}
 	defer f.Close()
 	return checkMedium(ctx, bufio.NewReaderSize(f, checkUnit), progress)
-}
-
-// Shell implements Machine.
-func (m *machine) Shell(ctx context.Context) error {
-	path, back := m.console.lend()
-	defer back()
-	if path == "" {
-		return errors.New("there is no console for a shell")
-	}
-	const shell = "/bin/sh"
-	if _, err := os.Stat(shell); err != nil {
-		return errors.New("there is no shell: the image has none that could have come along")
-	}
-	fmt.Fprintf(m.console, "\nA shell on %s; exit ends it.\n", path)
-	tty, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return err
-	}
-	defer tty.Close()
-	p, err := os.StartProcess(shell, []string{"-sh"}, &os.ProcAttr{
-		Dir: "/", Env: os.Environ(), Files: []*os.File{tty, tty, tty},
-		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0},
-	})
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = p.Kill() })
-	defer stop()
-	_, err = p.Wait()
-	return err
 }
 
 // ownPartitions is how many partitions the medium itself has: its files, and the EFI

@@ -24,6 +24,13 @@ func main() {
 		installer.Main() // of a machine that was started from an installation medium
 		return
 	}
+	if installer.IsSession() { // of a shell on the console of such a machine
+		if err := installer.Session(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The first signal stops the build cleanly, a second one the process.
