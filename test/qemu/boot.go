@@ -329,8 +329,10 @@ func hangs(log []byte) bool {
 	if bytes.Contains(log, []byte("] Oops: int3: ")) {
 		return true
 	}
-	if bytes.Contains(log, []byte("] Run /init")) || bytes.Contains(log, []byte("systemd")) {
-		return false
+	for _, begun := range []string{"] Run /init", "systemd", "Starting the installer"} {
+		if bytes.Contains(log, []byte(begun)) {
+			return false
+		}
 	}
 	// A quiet kernel says nothing after GRUB's last words.
 	return bytes.Contains(log, []byte("] Linux version ")) || bytes.Contains(log, []byte("Booting `"))

@@ -146,6 +146,7 @@ func TestHangs(t *testing.T) {
 		"  Booting `OS'\nsystemd[1]: x\n": false,
 		"[    0.000000] Linux version 7.2\n[    1.0] hpet0: 3 comparators\n":      true,
 		"[    0.000000] Linux version 7.2\n[    2.0] Run /init as init process\n": false,
+		"  Booting `Install OS'\n\nStarting the installer ...\n":                  false,
 		"systemd[1]: x\n[   38.571015] Oops: int3: 0000 [#1] SMP NOPTI\n":         true,
 		"systemd[1]: x\n[   38.571015] Oops: 0002 [#1] SMP NOPTI\n":               false,
 	} {

@@ -2,14 +2,11 @@ package qemu
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -50,98 +47,40 @@ func blank(t *testing.T) string {
 	return name
 }
 
-// dialogue is a machine whose console is waited for and answered.
-type dialogue struct {
-	*Machine
-	t   *testing.T
-	ctx context.Context
-}
-
-// startMedium starts a machine from a medium.
-func startMedium(t *testing.T, medium string, o Options) *dialogue {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
-	t.Cleanup(cancel)
-	o.Memory = 1024 // whatever the size of the image
-	for n := 0; ; n++ {
-		m, err := Start(ctx, medium, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(m.Stop)
-		m.patience = 3 * time.Minute // the kernel is quiet
-		_, err = m.Expect(ctx, regexp.MustCompile(`Starting the installer`))
-		if errors.Is(err, ErrHung) && n < maxRestarts {
-			m.Stop()
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &dialogue{m, t, ctx}
-	}
-}
-
-// expect waits for what matches.
-func (d *dialogue) expect(pattern string) string {
-	d.t.Helper()
-	text, err := d.Expect(d.ctx, regexp.MustCompile(pattern))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return text
-}
-
-// answer waits for a question and answers it.
-func (d *dialogue) answer(question, text string) {
-	d.t.Helper()
-	d.expect(question)
-	if err := d.Send(text + "\n"); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-// off waits for the machine to switch itself off.
-func (d *dialogue) off() {
-	d.t.Helper()
-	select {
-	case <-d.ended:
-	case <-d.ctx.Done():
-		d.t.Fatalf("the machine goes on\n%s", tail(d.Log()))
-	}
-}
-
 // Somebody at the serial console installs from a CD by UEFI, with 1 GiB of memory. The
 // disk has then, byte for byte, what a raw disk of its size has, and boots.
 func TestInstallAttended(t *testing.T) {
 	layout := path(t, "IMGBUILD_SAMPLE", "../../.cache/sample", "make sample")
-	iso, disk := installMedium(t, layout), blank(t)
-	begun := time.Now()
-	d := startMedium(t, iso, Options{Bus: CDROM, Firmware: UEFI, Targets: []Attached{{disk, Virtio, "TARGET1"}}})
-	d.answer(`1\) /dev/vda, .*4 GiB, serial TARGET1, virtio\n +empty\n(.|\n)*for a shell, p to power off: `, "s")
-	// The screen is one of several: what is typed here is heard whatever the others do.
-	d.answer(`/ # `, "a=$(cat /proc/uptime); dd if=/dev/zero of=/dev/vda bs=1M count=256 conv=fsync; echo dd from ${a% *} to $(cat /proc/uptime); exit")
-	dd := d.expect(`dd from \d+\.\d+ to \d+\.\d+`)
-	d.answer(`p to power off: `, "1")
-	d.answer(`User to create`, "")
-	d.answer(`ALL DATA ON /dev/vda WILL BE ERASED. Type yes`, "no")
-	d.answer(`p to power off: `, "1")
-	d.answer(`User to create`, "")
-	d.answer(`Type yes`, "yes")
-	d.expect(`write /dev/vda`)
-	writing := time.Now()
-	d.expect(`Installed to /dev/vda`)
-	wrote := time.Since(writing)
-	d.answer(`p\) power off`, "p")
-	d.off()
-	t.Logf("installed %v after switching on", time.Since(begun).Round(time.Second))
-	hasBootEntry(t, d.Machine, "debian", `\EFI\debian\shimx64.efi`)
+	iso := installMedium(t, layout)
 	raw := filepath.Join(built(t, layout, "--type", "raw", "--target-imgref", installTarget, "--size", fmt.Sprintf("%d", diskSize)), "image/disk.raw")
-	if out, err := exec.Command("du", "-m", raw).Output(); err == nil {
-		t.Logf("wrote %s MiB in %v; 256 MiB by %s s", bytes.Fields(out)[0], wrote.Round(100*time.Millisecond), dd)
-	}
-	equalFiles(t, disk, raw)
-	boots(t, disk, UEFI, 4*time.Minute)
+	attempts(t, func(a *attempt) {
+		disk, begun := blank(t), time.Now()
+		d := a.installer(iso, Options{Bus: CDROM, Firmware: UEFI, Targets: []Attached{{disk, Virtio, "TARGET1"}}})
+		d.answer(`1\) /dev/vda, .*4 GiB, serial TARGET1, virtio\n +empty\n(.|\n)*for a shell, p to power off: `, "s")
+		// The screen is one of several: what is typed here is heard whatever the others
+		// do, and what the shell says last is not lost with it.
+		d.answer(`/ # `, "a=$(cat /proc/uptime); dd if=/dev/zero of=/dev/vda bs=1M count=256 conv=fsync; a=\"dd from ${a% *} to $(cat /proc/uptime)\"; cat /proc/iomem /proc/iomem /proc/iomem; echo $a; exit")
+		dd := d.expect(`dd from \d+\.\d+ to \d+\.\d+`)
+		d.answer(`p to power off: `, "1")
+		d.answer(`User to create`, "")
+		d.answer(`ALL DATA ON /dev/vda WILL BE ERASED. Type yes`, "no")
+		d.answer(`p to power off: `, "1")
+		d.answer(`User to create`, "")
+		d.answer(`Type yes`, "yes")
+		d.expect(`write /dev/vda`)
+		writing := time.Now()
+		d.expect(`Installed to /dev/vda`)
+		wrote := time.Since(writing)
+		d.answer(`p\) power off`, "p")
+		d.off()
+		t.Logf("installed %v after switching on", time.Since(begun).Round(time.Second))
+		hasBootEntry(t, d.Machine, "debian", `\EFI\debian\shimx64.efi`)
+		if out, err := exec.Command("du", "-m", raw).Output(); err == nil {
+			t.Logf("wrote %s MiB in %v; 256 MiB by %s s", bytes.Fields(out)[0], wrote.Round(100*time.Millisecond), dd)
+		}
+		equalFiles(t, disk, raw)
+		boots(t, disk, UEFI, 4*time.Minute)
+	})
 }
 
 // An unattended medium, started as a disk by a BIOS, refuses a disk that holds data,
@@ -149,25 +88,29 @@ func TestInstallAttended(t *testing.T) {
 // place.
 func TestInstallUnattended(t *testing.T) {
 	layout := path(t, "IMGBUILD_SAMPLE", "../../.cache/sample", "make sample")
-	iso, disk := installMedium(t, layout, "--iso-unattended", "--iso-target", "largest"), blank(t)
+	iso := installMedium(t, layout, "--iso-unattended", "--iso-target", "largest")
+	disk := blank(t)
 	if out, err := exec.Command("mkfs.vfat", "-n", "PHOTOS", disk).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.vfat: %v\n%s", err, out)
 	}
 	o := Options{Bus: Virtio, Firmware: BIOS, Targets: []Attached{{disk, NVMe, ""}}}
-	d := startMedium(t, iso, o)
-	d.expect(`Unattended installation to largest`)
-	d.expect(`The installation failed: /dev/nvme0n1: holds data: .*PHOTOS`)
-	d.answer(`t\) try again  r\) reboot  p\) power off  s\) shell: `, "p")
-	d.off()
-
+	attempts(t, func(a *attempt) {
+		d := a.installer(iso, o)
+		d.expect(`Unattended installation to largest`)
+		d.expect(`The installation failed: /dev/nvme0n1: holds data: .*PHOTOS`)
+		d.answer(`t\) try again  r\) reboot  p\) power off  s\) shell: `, "p")
+		d.off()
+	})
 	bin := path(t, "IMGBUILD_BIN", "../../bin/imgbuild", "make build")
 	if out, err := exec.Command(bin, "iso", "customize", iso, "--wipe", "--karg", "imgbuild.reboot=poweroff").CombinedOutput(); err != nil {
 		t.Fatalf("imgbuild iso customize: %v\n%s", err, out)
 	}
-	d = startMedium(t, iso, o)
-	d.expect(`Installing to /dev/nvme0n1, .*PHOTOS`)
-	d.expect(`Installed to /dev/nvme0n1`)
-	d.off()
+	attempts(t, func(a *attempt) {
+		d := a.installer(iso, o)
+		d.expect(`Installing to /dev/nvme0n1, .*PHOTOS`)
+		d.expect(`Installed to /dev/nvme0n1`)
+		d.off()
+	})
 	boots(t, disk, BIOS, 4*time.Minute)
 }
 
@@ -186,10 +129,14 @@ func TestInstallPowerCut(t *testing.T) {
 	span := 4 * time.Second
 	for n := range cuts {
 		disk := blank(t)
-		d := startMedium(t, iso, Options{Bus: CDROM, Firmware: BIOS, Targets: []Attached{{disk, SATA, ""}}})
-		d.expect(`write /dev/sda`)
-		time.Sleep(span * time.Duration(2*n+1) / time.Duration(2*cuts))
-		d.Stop()
+		var log []byte
+		attempts(t, func(a *attempt) {
+			d := a.installer(iso, Options{Bus: CDROM, Firmware: BIOS, Targets: []Attached{{disk, SATA, ""}}})
+			d.expect(`write /dev/sda`)
+			time.Sleep(span * time.Duration(2*n+1) / time.Duration(2*cuts))
+			d.Stop()
+			log = d.Log()
+		})
 		head := make([]byte, 1024)
 		f, err := os.Open(disk)
 		if err != nil {
@@ -201,7 +148,7 @@ func TestInstallPowerCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		table := bytes.Equal(head[510:512], []byte{0x55, 0xaa}) || bytes.HasPrefix(head[512:], []byte("EFI PART"))
-		t.Logf("cut %d: table %v, log ends %q", n, table, tail(d.Log()))
+		t.Logf("cut %d: table %v, log ends %q", n, table, tail(log))
 		if table {
 			equalFiles(t, disk, raw)
 		}
@@ -260,50 +207,43 @@ func TestInstallFull(t *testing.T) {
 	iso := installMedium(t, layout, "--kickstart", kickstart, "--karg", "console=ttyS0")
 	for _, bus := range []Bus{SATA, USB} {
 		t.Run(string(bus), func(t *testing.T) {
-			disk, other := blank(t), blank(t)
-			for _, name := range []string{disk, other} {
-				if err := os.Truncate(name, 12<<30); err != nil {
-					t.Fatal(err)
-				}
+			other := blank(t)
+			if err := os.Truncate(other, 12<<30); err != nil {
+				t.Fatal(err)
 			}
 			if out, err := exec.Command("mkfs.vfat", "-n", "PHOTOS", other).CombinedOutput(); err != nil {
 				t.Fatalf("mkfs.vfat: %v\n%s", err, out)
 			}
-			begun := time.Now()
-			d := startMedium(t, iso, Options{Bus: USB, Firmware: SecureBoot, Targets: []Attached{{other, SATA, "OTHER"}, {disk, bus, "TARGET"}}})
-			d.expect(`Installing to /dev/sd[a-z], .*serial TARGET`)
-			d.expect(`Installed to /dev/sd`)
-			t.Logf("%s: installed %v after switching on", bus, time.Since(begun).Round(time.Second))
-			select {
-			case <-d.ended: // it reboots, which ends this machine
-			case <-d.ctx.Done():
-				t.Fatal("no reboot")
-			}
-			// Also where the layers were on the target, as there is no memory for them.
-			hasBootEntry(t, d.Machine, "debian", `\EFI\debian\shimx64.efi`)
-			if out, err := exec.Command("blkid", "-p", "-s", "LABEL", "-o", "value", other).CombinedOutput(); err != nil || string(bytes.TrimSpace(out)) != "PHOTOS" {
-				t.Errorf("the other disk: %q, %v", out, err)
-			}
-			m, err := Start(d.ctx, disk, Options{Firmware: SecureBoot})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer m.Stop()
-			m.patience = 3 * time.Minute
-			d = &dialogue{m, t, d.ctx}
-			d.expect(`FIXTURE-BOOT-OK`)
-			if marker, ok, err := FindMarker(m.Log()); err != nil || !ok {
-				t.Errorf("marker: %v, %v", ok, err)
-			} else if err := marker.Check(SecureBoot); err != nil {
-				t.Error(err)
-			}
-			if err := m.Send("\n"); err != nil {
-				t.Fatal(err)
-			}
-			d.answer(`login: `, "kicker")
-			d.answer(`Password: `, "secret123")
-			d.answer(`\$ `, "cat /etc/from-kickstart")
-			d.expect(`\nkicked 0\n`)
+			attempts(t, func(a *attempt) {
+				disk, begun := blank(t), time.Now()
+				if err := os.Truncate(disk, 12<<30); err != nil {
+					t.Fatal(err)
+				}
+				d := a.installer(iso, Options{Bus: USB, Firmware: SecureBoot, Targets: []Attached{{other, SATA, "OTHER"}, {disk, bus, "TARGET"}}})
+				d.expect(`Installing to /dev/sd[a-z], .*serial TARGET`)
+				d.expect(`Installed to /dev/sd`)
+				t.Logf("%s: installed %v after switching on", bus, time.Since(begun).Round(time.Second))
+				d.off()
+				// Also where the layers were on the target, as there is no memory for them.
+				hasBootEntry(t, d.Machine, "debian", `\EFI\debian\shimx64.efi`)
+				if out, err := exec.Command("blkid", "-p", "-s", "LABEL", "-o", "value", other).CombinedOutput(); err != nil || string(bytes.TrimSpace(out)) != "PHOTOS" {
+					t.Errorf("the other disk: %q, %v", out, err)
+				}
+				d = a.start(disk, Options{Firmware: SecureBoot})
+				d.expect(`FIXTURE-BOOT-OK`)
+				if marker, ok, err := FindMarker(d.Log()); err != nil || !ok {
+					t.Errorf("marker: %v, %v", ok, err)
+				} else if err := marker.Check(SecureBoot); err != nil {
+					t.Error(err)
+				}
+				if err := d.Send("\n"); err != nil {
+					t.Fatal(err)
+				}
+				d.answer(`login: `, "kicker")
+				d.answer(`Password: `, "secret123")
+				d.answer(`\$ `, "cat /etc/from-kickstart")
+				d.expect(`\nkicked 0\n`)
+			})
 		})
 	}
 }

@@ -60,16 +60,19 @@ func TestInstallKickstart(t *testing.T) {
 	if err := os.WriteFile(file, []byte(kickstartFile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	iso, disk := installMedium(t, layout, "--kickstart", file), blank(t)
-	if out, err := exec.Command("mkfs.vfat", "-n", "PHOTOS", disk).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs.vfat: %v\n%s", err, out)
-	}
-	d := startMedium(t, iso, Options{Bus: CDROM, Firmware: BIOS, Targets: []Attached{{disk, Virtio, ""}}})
-	d.expect(`%pre ran`)
-	d.expect(`write /dev/vda`)
-	d.expect(`hostname: ks.example.com`)
-	d.expect(`seen from outside`)
-	d.off()
+	iso, disk := installMedium(t, layout, "--kickstart", file), ""
+	attempts(t, func(a *attempt) {
+		disk = blank(t)
+		if out, err := exec.Command("mkfs.vfat", "-n", "PHOTOS", disk).CombinedOutput(); err != nil {
+			t.Fatalf("mkfs.vfat: %v\n%s", err, out)
+		}
+		d := a.installer(iso, Options{Bus: CDROM, Firmware: BIOS, Targets: []Attached{{disk, Virtio, ""}}})
+		d.expect(`%pre ran`)
+		d.expect(`write /dev/vda`)
+		d.expect(`hostname: ks.example.com`)
+		d.expect(`seen from outside`)
+		d.off()
+	})
 	// BIOS boot, EFI system partition, /boot, root: what boots is added.
 	if got := fileOn(t, disk, 3, "/from-post"); got != "made\n" {
 		t.Errorf("/boot/from-post: %q", got)

@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -47,21 +46,16 @@ func TestNetboot(t *testing.T) {
 	dir := built(t, layout, "--type", "pxe", "--config", config, "--iso-unattended", "--target-imgref", installTarget)
 	// What the machine sees as 10.0.2.2 is this one.
 	url := strings.Replace(serving(t, filepath.Join(dir, "pxe")), "127.0.0.1", "10.0.2.2", 1) + "boot.ipxe"
-	disk := blank(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
-	defer cancel()
-	begun := time.Now()
-	m, err := Start(ctx, disk, Options{Firmware: BIOS, Netboot: url, Memory: 2048})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Stop)
-	m.patience = 5 * time.Minute
-	d := &dialogue{m, t, ctx}
-	d.expect(`Installing to /dev/vda`)
-	d.expect(`Installed to /dev/vda`)
-	d.off() // it reboots, which ends the machine
-	t.Logf("installed %v after switching on", time.Since(begun).Round(time.Second))
+	disk := ""
+	attempts(t, func(a *attempt) {
+		disk = blank(t)
+		begun := time.Now()
+		d := a.start(disk, Options{Firmware: BIOS, Netboot: url, Memory: 2048})
+		d.expect(`Installing to /dev/vda`)
+		d.expect(`Installed to /dev/vda`)
+		d.off()
+		t.Logf("installed %v after switching on", time.Since(begun).Round(time.Second))
+	})
 	raw := filepath.Join(built(t, layout, "--type", "raw", "--target-imgref", installTarget, "--size", fmt.Sprintf("%d", diskSize)), "image/disk.raw")
 	equalFiles(t, disk, raw)
 }
