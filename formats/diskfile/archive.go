@@ -155,19 +155,11 @@ type dirStore struct {
 }
 
 func (d *dirStore) open(name string) (*part, error) {
-	f, err := d.root.Open(name)
+	f, size, err := d.o.openIn(d.root, name)
 	if err != nil {
 		return nil, err
 	}
-	d.o.disk.closers = append(d.o.disk.closers, f)
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = input.Bad("%s is no regular file", name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &part{File: input.NewFile(f, info.Size()), host: f}, nil
+	return &part{File: input.NewFile(f, size), host: f}, nil
 }
 
 // maxDocument bounds the documents of an image, in bytes.

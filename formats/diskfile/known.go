@@ -1,10 +1,9 @@
 package diskfile
 
 import (
-	"errors"
+	"io"
 	"os"
 
-	"imgbuild/fault"
 	"imgbuild/formats/input"
 	"imgbuild/formats/qcow2"
 	"imgbuild/formats/vdi"
@@ -78,20 +77,32 @@ func (o *opener) openVMDK(p *part) (err error) {
 func (o *opener) openBeside(dir, name string) (*input.File, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fault.New(fault.NotFound, errors.Unwrap(err), "")
+		return nil, notFound(err)
 	}
 	defer root.Close()
+	f, size, err := o.openIn(root, name)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return input.NewFile(f, size), nil
+}
+
+// openIn opens a regular file in a directory, and returns its size. It is closed
+// with the disk.
+func (o *opener) openIn(root *os.Root, name string) (*os.File, int64, error) {
+	// Opening a pipe would wait for somebody to write to it.
+	info, err := root.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = input.Bad("%s is no regular file", name)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
 	f, err := root.Open(name)
 	if err != nil {
-		return nil, fault.New(fault.NotFound, errors.Unwrap(err), "")
+		return nil, 0, err
 	}
 	o.disk.closers = append(o.disk.closers, f)
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fault.New(fault.NotFound, err, "")
-	}
-	if !info.Mode().IsRegular() {
-		return nil, input.Bad("no regular file")
-	}
-	return input.NewFile(f, info.Size()), nil
+	size, err := f.Seek(0, io.SeekEnd)
+	return f, size, err
 }

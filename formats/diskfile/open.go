@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,15 +72,19 @@ func Open(ctx context.Context, path string, opt Options) (_ *File, err error) {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 	}()
+	// Opening a pipe would wait for somebody to write to it.
+	info, err := os.Stat(path)
+	if err == nil {
+		err = checkMode(info.Mode())
+	}
+	if err != nil {
+		return nil, notFound(err)
+	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fault.New(fault.NotFound, errors.Unwrap(err), "")
+		return nil, notFound(err)
 	}
 	o.disk.closers = append(o.disk.closers, f)
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fault.New(fault.NotFound, err, "")
-	}
 	if info.IsDir() {
 		err = o.openLayout(path)
 	} else {
@@ -89,6 +94,25 @@ func Open(ctx context.Context, path string, opt Options) (_ *File, err error) {
 		return nil, fault.Default(fault.BadImage, err)
 	}
 	return o.disk, nil
+}
+
+// checkMode refuses what has no bytes at offsets.
+func checkMode(m fs.FileMode) error {
+	switch {
+	case m.IsRegular(), m.IsDir(), m&fs.ModeDevice != 0 && m&fs.ModeCharDevice == 0:
+		return nil
+	case m&fs.ModeNamedPipe != 0:
+		return fault.New(fault.NotFound, errors.New("a pipe, and disks are not read front to back"), "write it to a file first")
+	}
+	return fault.New(fault.NotFound, errors.New("no regular file or block device"), "")
+}
+
+// notFound classes an error of opening a file, and leaves out its path.
+func notFound(err error) error {
+	if e := (*fs.PathError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return fault.Default(fault.NotFound, err)
 }
 
 // maxDepth is how many wrappings there may be: an archive in an archive,
@@ -142,7 +166,11 @@ func (o *opener) open(p *part) error {
 			if !k.wrapper {
 				o.name(k.name)
 			}
-			return k.open(o, p)
+			err := k.open(o, p)
+			if err == input.ErrFormat {
+				err = fault.New(fault.BadImage, fmt.Errorf("%w: no %s file", err, k.name), "leave out --from, and the format is found out")
+			}
+			return err
 		}
 	}
 	return fmt.Errorf("no reader of %s", format)

@@ -90,22 +90,29 @@ func (o *opener) tarStream(r io.Reader) (io.Reader, error) {
 				return nil, input.Unsupported("unpack it first, with gunzip or its like", "a compressed appliance")
 			}
 			o.names = append(o.names, "tar")
-			return &lastMember{t}, nil
+			return &lastMember{t, r}, nil
 		}
 	}
 }
 
 // lastMember is a member of a tar that no other one may follow.
-type lastMember struct{ t *tar.Reader }
+type lastMember struct {
+	t       *tar.Reader
+	archive io.Reader // that t reads
+}
 
 func (m *lastMember) Read(p []byte) (int, error) {
 	n, err := m.t.Read(p)
 	if err != io.EOF {
 		return n, err
 	}
-	// Reading on verifies the rest of the archive, too.
 	switch h, err := m.t.Next(); {
 	case err == io.EOF:
+		// The checksum of what it is compressed with comes behind the end of the
+		// archive.
+		if _, err := io.Copy(io.Discard, m.archive); err != nil {
+			return n, err
+		}
 		return n, io.EOF
 	case err != nil:
 		return n, err

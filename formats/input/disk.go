@@ -41,6 +41,9 @@ type Run struct {
 	Size int64 // in bytes, from the offset on that was asked for; positive
 	// Off is where in the file the bytes of a plain run are.
 	Off int64
+	// Short says of a plain run that the file may end in it, and that it goes on
+	// with zeros then. Any other is damaged where it is not all in the file.
+	Short bool
 	// Unit is, of a packed run, the number of bytes that are unpacked together, a
 	// power of two: from the multiple of Unit before the run to the next one. The
 	// run ends there at the latest.
@@ -132,7 +135,11 @@ func (s *source) ReadAt(p []byte, off int64) (int, error) {
 		case Hole:
 			clear(dst)
 		case Plain:
-			err = s.f.ReadPadded(dst, r.Off)
+			read := s.f.ReadFull
+			if r.Short {
+				read = s.f.ReadPadded
+			}
+			err = read(dst, r.Off)
 		case Packed:
 			err = s.unpack(dst, at, r.Unit)
 		}
@@ -235,8 +242,7 @@ func (f *File) ReadFull(b []byte, off int64) error {
 }
 
 // ReadPadded fills b with the bytes at off of the file, and with zeros where b
-// reaches beyond its end: some programs leave the end of the last block out. The
-// first byte must be there.
+// reaches beyond its end. The first byte must be there.
 func (f *File) ReadPadded(b []byte, off int64) error {
 	if off >= f.Size() {
 		return Bad("data at %d of the file, which has %d bytes", off, f.Size())

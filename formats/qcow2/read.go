@@ -72,7 +72,10 @@ func Open(f *input.File) (*input.Disk, error) {
 	}
 	r.l1 = b
 	d := &input.Disk{Details: h.details()}
-	if h.snapshots > 0 {
+	switch {
+	case h.snapshots == 1:
+		d.Notes = append(d.Notes, "its snapshot is left out")
+	case h.snapshots > 1:
 		d.Notes = append(d.Notes, fmt.Sprintf("its %d snapshots are left out", h.snapshots))
 	}
 	d.Image, err = input.New(f, h.size, r)
@@ -312,13 +315,14 @@ func (r *reader) Map(off int64) (input.Run, error) {
 }
 
 // part returns what begins at the offset inner of a cluster, up to the end of the
-// cluster at most.
+// cluster at most. QEMU may
+// leave the end of the last cluster out of the file, where it is zero.
 func (r *reader) part(e entry, inner int64) input.Run {
 	switch e.alloc {
 	case 0:
 		return input.Run{Kind: input.Hole, Size: r.cluster - inner}
 	case 1<<subclusters - 1:
-		return input.Run{Kind: input.Plain, Size: r.cluster - inner, Off: e.off() + inner}
+		return input.Run{Kind: input.Plain, Size: r.cluster - inner, Off: e.off() + inner, Short: true}
 	}
 	size := r.cluster / subclusters
 	first := inner / size
@@ -329,7 +333,7 @@ func (r *reader) part(e entry, inner int64) input.Run {
 	}
 	run := input.Run{Kind: input.Hole, Size: (last+1)*size - inner}
 	if data(first) {
-		run.Kind, run.Off = input.Plain, e.off()+inner
+		run.Kind, run.Off, run.Short = input.Plain, e.off()+inner, true
 	}
 	return run
 }

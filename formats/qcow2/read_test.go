@@ -97,7 +97,7 @@ func TestReadSnapshots(t *testing.T) {
 	disktest.Tool(t, "qemu-img", "convert", "-O", "raw", file, raw)
 	d := disktest.OpenFile(t, Open, file)
 	disktest.CheckRead(t, d.Image, raw, 512)
-	if len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "1 snapshots") {
+	if len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "its snapshot is left out") {
 		t.Errorf("notes %q", d.Notes)
 	}
 }

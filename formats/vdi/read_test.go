@@ -72,6 +72,7 @@ func TestReadRefused(t *testing.T) {
 		"block beyond": {set(align, 1000), fault.BadImage, "which has"},
 		"truncated":    {f[:align], fault.BadImage, "block map"},
 		"cut":          {f[:len(f)-3<<20], fault.BadImage, "which has"},
+		"cut a block":  {f[:len(f)-sectorSize], fault.BadImage, "which has"},
 	} {
 		t.Run(name, func(t *testing.T) { disktest.CheckUnreadable(t, Open, c.file, c.class, c.text) })
 	}

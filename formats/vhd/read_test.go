@@ -113,6 +113,7 @@ func TestReadRefused(t *testing.T) {
 		"truncated, fixed": {append(append([]byte{}, fixed[:1<<20]...), fixed[len(fixed)-sizeFooter:]...), fault.BadImage, "in a file of"},
 		"cut, fixed":       {fixed[:len(fixed)-sizeFooter], fault.BadImage, "not of this format"},
 		"cut, dynamic":     {dynamic[:2<<20], fault.BadImage, "which has"},
+		"cut a block":      {dynamic[:len(dynamic)-sizeFooter-sectorSize], fault.BadImage, "which has"},
 	} {
 		t.Run(name, func(t *testing.T) { disktest.CheckUnreadable(t, Open, c.file, c.class, c.text) })
 	}

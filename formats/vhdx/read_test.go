@@ -104,6 +104,7 @@ func TestReadRefused(t *testing.T) {
 		"block beyond":      {changed(func(b []byte) { b[offTable+5] = 1 }), fault.BadImage, "which has"},
 		"block far beyond":  {changed(func(b []byte) { b[offTable+7] = 0xff }), fault.BadImage, "a block at"},
 		"truncated":         {f[:offTable], fault.BadImage, "allocation table"},
+		"cut a block":       {f[:len(f)-logicalSector], fault.BadImage, "which has"},
 	} {
 		t.Run(name, func(t *testing.T) { disktest.CheckUnreadable(t, Open, c.file, c.class, c.text) })
 	}

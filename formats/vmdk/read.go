@@ -48,8 +48,8 @@ type OpenFile func(name string) (*input.File, error)
 // twoGbMaxExtentFlat, vmfs). A nil openFile refuses descriptors.
 //
 // Errors are of class fault.BadImage for what is damaged, and fault.Unsupported
-// for disks with a parent and the sparse formats of ESX. More can come when the
-// disk is read.
+// for disks with a parent, single parts of a disk in several files, and the sparse
+// formats of ESX. More can come when the disk is read.
 func Open(f *input.File, openFile OpenFile) (*input.Disk, error) {
 	b, err := f.Read(0, min(f.Size(), maxDescriptor))
 	if err != nil {
@@ -71,14 +71,15 @@ func Open(f *input.File, openFile OpenFile) (*input.Disk, error) {
 	if s.compressed {
 		d.Details = "streamOptimized"
 	}
-	if s.descriptor != nil {
-		parsed, err := parseDescriptor(s.descriptor)
-		if err != nil {
-			return nil, err
-		}
-		if parsed.kind != "" {
-			d.Details = parsed.kind
-		}
+	if s.descriptor == nil {
+		return nil, input.Unsupported("name the file with the descriptor, which is text and lists all parts", "a part of a disk: there is no descriptor in it")
+	}
+	parsed, err := parseDescriptor(s.descriptor)
+	if err != nil {
+		return nil, err
+	}
+	if parsed.kind != "" {
+		d.Details = parsed.kind
 	}
 	d.Image, err = input.New(f, s.size, s)
 	return d, err

@@ -130,6 +130,8 @@ func TestReadRefused(t *testing.T) {
 		"larger":            {changed(plain, func(b []byte) { b[0x11] = 3 }), fault.BadImage, "directory"},
 		"directory beyond":  {changed(plain, func(b []byte) { b[0x3d] = 3 }), fault.BadImage, "directory"},
 		"table beyond":      {changed(plain, func(b []byte) { le.PutUint32(b[le.Uint64(b[0x38:])*sectorSize:], 1<<30) }), fault.BadImage, "grain table"},
+		"cut a grain":       {plain[:len(plain)-sectorSize], fault.BadImage, "which has"},
+		"part":              {changed(plain, func(b []byte) { clear(b[0x1c:0x2c]) }), fault.Unsupported, "part of a disk"},
 		"grain beyond":      {changed(plain, func(b []byte) { le.PutUint32(b[table(b, 0):], 1<<30) }), fault.BadImage, "which has"},
 		"parent":            {changed(plain, func(b []byte) { replace(b, "parentCID=ffffffff", "parentCID=12345678") }), fault.Unsupported, "parent"},
 		"compression":       {changed(stream, func(b []byte) { b[foot+0x4d] = 2 }), fault.Unsupported, "compression 2"},
