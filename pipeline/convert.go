@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"imgbuild/blueprints"
@@ -31,6 +32,11 @@ type DiskFile struct {
 func Convert(ctx context.Context, from DiskFile, o Options, p Progress) (*Result, error) {
 	if len(o.Types) == 0 {
 		return nil, usage(errors.New("no type given"), "say what to make of the disk, as in --type qcow2")
+	}
+	for _, t := range o.Types {
+		if t.Medium() != "" {
+			return nil, usage(fmt.Errorf("type %s: is made of an image, and not of a disk", t), "disks are "+strings.Join(DiskTypes(), ", "))
+		}
 	}
 	arch := o.Arch
 	if err := o.validate(); err != nil {
@@ -63,10 +69,13 @@ func Convert(ctx context.Context, from DiskFile, o Options, p Progress) (*Result
 	if a := tableArch(table); a != "" && arch == "" {
 		e.arch = a
 	}
-	if err := e.padForGCE(tableErr, p); err != nil {
+	if err := e.padForCloud(tableErr, p); err != nil {
 		return nil, err
 	}
 	if err := e.write(ctx, files, p); err != nil {
+		if c := fault.ClassOf(err); c == fault.BadImage || c == fault.NotFound {
+			err = fmt.Errorf("%s: %w", from.Path, err)
+		}
 		return nil, err
 	}
 	r := &Result{Types: o.Types}
@@ -109,6 +118,10 @@ func openDisk(ctx context.Context, from DiskFile, unpacked *artefact, o *Options
 	})
 	if err != nil {
 		return nil, err
+	}
+	if d.Size() == 0 {
+		d.Close()
+		return nil, fault.New(fault.BadImage, fmt.Errorf("%s: a disk of no bytes", from.Path), "")
 	}
 	text := fmt.Sprintf("%s: %s, %s", from.Path, d.Format, blueprints.FormatSize(d.Size()))
 	if d.Details != "" {
@@ -183,11 +196,14 @@ func diskIdentity(img *disk.Image, t *partition.Table, seed string) (identity, e
 	return identity{[32]byte(h.Sum(nil))}, nil
 }
 
-// padForGCE gives a disk that goes to Compute Engine whole GiB, and its table,
-// which was read with the error, the new end. All types get the same disk.
-func (e *emission) padForGCE(tableErr error, p Progress) (err error) {
-	if slices.Contains(e.types, GCE) {
+// padForCloud gives a disk for a cloud that wants it whole GiB, and its table, which
+// was read with the error, the new end. All types get the same disk.
+func (e *emission) padForCloud(tableErr error, p Progress) (err error) {
+	switch {
+	case slices.Contains(e.types, GCE):
 		e.image, err = padToGiB(e.image, tableErr, "gce", "Compute Engine wants", p)
+	case slices.Contains(e.types, AMI):
+		e.image, err = padToGiB(e.image, tableErr, "ami", "volumes of EC2 have", p)
 	}
 	return err
 }

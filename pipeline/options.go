@@ -154,6 +154,11 @@ func Types() []string {
 	return names
 }
 
+// DiskTypes lists the names of those that are disks, and no media.
+func DiskTypes() []string {
+	return slices.DeleteFunc(Types(), func(name string) bool { return Type(name).Medium() != "" })
+}
+
 // ParseType returns the type called name.
 func ParseType(name string) (Type, error) {
 	if !slices.Contains(Types(), name) {

@@ -97,7 +97,7 @@ they are printed on stdout when all are complete.`,
 // and meanings.
 func (f *flags) register(s *pflag.FlagSet) {
 	s.SortFlags = false
-	s.StringArrayVar(&f.types, "type", nil, typeUsage("what to build")+" (default: qcow2); may be repeated")
+	s.StringArrayVar(&f.types, "type", nil, typeUsage("what to build", pipeline.Types())+" (default: qcow2); may be repeated")
 	s.StringVar(&f.output, "output", ".", "directory for the results")
 	s.StringVar(&f.chown, "chown", "", "UID[:GID] to give the results to")
 	s.StringVar(&f.size, "size", "", "size of the disk, such as \"20 GiB\", or min (default: 10 GiB, more where the content needs it)")

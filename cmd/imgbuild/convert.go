@@ -57,7 +57,7 @@ Paths and flags are those of build.`,
 	}
 	s := cmd.Flags()
 	s.SortFlags = false
-	s.StringArrayVar(&f.types, "type", nil, typeUsage("what to make")+"; may be repeated")
+	s.StringArrayVar(&f.types, "type", nil, typeUsage("what to make", pipeline.DiskTypes())+"; may be repeated")
 	s.StringVar(&f.output, "output", ".", "directory for the results")
 	s.StringVar(&f.from, "from", "", "format of DISK, instead of what it looks like: "+strings.Join(diskfile.Formats(), ", "))
 	s.StringVar(&f.chown, "chown", "", "UID[:GID] to give the results to")

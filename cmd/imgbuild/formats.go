@@ -31,7 +31,7 @@ type formatFlags struct {
 }
 
 func (f *formatFlags) register(s *pflag.FlagSet) {
-	s.StringVar(&f.compression, "qcow2-compression", "zlib", "compression of qcow2: none, zlib, zstd or zstd:LEVEL")
+	s.StringVar(&f.compression, "qcow2-compression", "zlib", "compression of qcow2, also in a containerdisk: none, zlib, zstd or zstd:LEVEL")
 	s.StringVar(&f.compress, "compress", "", "compress raw disks: gzip, xz or zstd, with :LEVEL for gzip and zstd")
 	s.StringVar(&f.vhdSubformat, "vhd-subformat", "fixed", "kind of vhd: fixed or dynamic")
 	s.StringVar(&f.ovaName, "ova-name", "", "name of the machine in an ova (default: image)")
@@ -47,6 +47,9 @@ func (f *formatFlags) register(s *pflag.FlagSet) {
 // owners says of the flags that only some types heed which these are.
 func owners() map[string][]pipeline.Type {
 	m := map[string][]pipeline.Type{
+		"qcow2-compression":    {pipeline.QCOW2, pipeline.ContainerDisk},
+		"compress":             {pipeline.Raw, pipeline.AMI},
+		"vhd-subformat":        {pipeline.VHD},
 		"containerdisk-format": {pipeline.ContainerDisk},
 		"push":                 {pipeline.ContainerDisk},
 	}
@@ -65,11 +68,15 @@ func (f *formatFlags) parse(cmd *cobra.Command) (types []pipeline.Type, o pipeli
 		}
 		types = append(types, t)
 	}
+	asked := types
+	if len(asked) == 0 {
+		asked = []pipeline.Type{pipeline.QCOW2}
+	}
 	all := owners()
 	maps.Copy(all, mediaOwners())
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		of := all[name]
-		if cmd.Flags().Changed(name) && !slices.ContainsFunc(of, func(t pipeline.Type) bool { return slices.Contains(types, t) }) {
+		if cmd.Flags().Changed(name) && !slices.ContainsFunc(of, func(t pipeline.Type) bool { return slices.Contains(asked, t) }) {
 			return nil, o, fault.New(fault.Usage, fmt.Errorf("--%s: is about type %s, which is not asked for", name, of[0]), fmt.Sprintf("add --type %s", of[0]))
 		}
 	}
@@ -143,6 +150,6 @@ func (f *formatFlags) containerDisk(o *pipeline.Formats) error {
 }
 
 // typeUsage describes --type.
-func typeUsage(what string) string {
-	return what + ": " + strings.Join(pipeline.Types(), ", ")
+func typeUsage(what string, types []string) string {
+	return what + ": " + strings.Join(types, ", ")
 }

@@ -198,6 +198,25 @@ func TestHoles(t *testing.T) {
 	}
 }
 
+// TestShrunk reads a raw disk that somebody cuts off meanwhile.
+func TestShrunk(t *testing.T) {
+	f := disktest.Create(t, "disk.raw")
+	if _, err := f.Write(disktest.Text(1 << 20)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(t.Context(), f.Name(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := f.Truncate(5000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.ReadAt(make([]byte, 1<<16), 0); !errors.Is(err, io.ErrUnexpectedEOF) || fault.ClassOf(err) != fault.NotFound {
+		t.Errorf("error %v of class %d", err, fault.ClassOf(err))
+	}
+}
+
 func TestOpenRefused(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string, b []byte) string {

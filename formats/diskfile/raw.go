@@ -1,10 +1,12 @@
 package diskfile
 
 import (
+	"io"
 	"os"
 
 	"imgbuild/content"
 	"imgbuild/disk"
+	"imgbuild/fault"
 	"imgbuild/formats/input"
 )
 
@@ -47,7 +49,16 @@ type holey struct {
 var _ content.SparseSource = (*holey)(nil)
 
 // ReadAt implements io.ReaderAt.
-func (h *holey) ReadAt(p []byte, off int64) (int, error) { return h.f.ReadAt(p, off) }
+func (h *holey) ReadAt(p []byte, off int64) (int, error) {
+	n, err := h.f.ReadAt(p, off)
+	if err == io.EOF && off+int64(n) < h.size {
+		err = io.ErrUnexpectedEOF // somebody made it shorter
+	}
+	if err != nil && err != io.EOF {
+		err = fault.New(fault.NotFound, err, "")
+	}
+	return n, err
+}
 
 // NextData implements content.SparseSource.
 func (h *holey) NextData(off int64) (start, end int64) {

@@ -91,6 +91,21 @@ func TestConvertFromQEMU(t *testing.T) {
 	}
 }
 
+// A disk for EC2 has whole GiB.
+func TestConvertForEC2(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "disk.raw")
+	if err := os.WriteFile(file, []byte(strings.Repeat("x", 5000)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	out, r := convert(t, "--type", "ami", file)
+	if !strings.Contains(r.stderr, "made 1 GiB") {
+		t.Errorf("not said: %s", r.stderr)
+	}
+	if info, err := os.Stat(filepath.Join(out, "image/disk.raw")); err != nil || info.Size() != 1<<30 {
+		t.Fatal(info.Size(), err)
+	}
+}
+
 // A disk for Compute Engine has whole GiB, and its partition table knows.
 func TestConvertForGCE(t *testing.T) {
 	dir, _ := build(t, "--type", "raw", "--size", "2500 MiB", "--no-cache", "--target-arch", "amd64", smallImage(t))
@@ -125,6 +140,11 @@ func TestConvertFails(t *testing.T) {
 	raw := file("disk.raw", strings.Repeat("x", 1<<20))
 	base := filepath.Join(dir, "overlay.qcow2")
 	check(t, "qemu-img", "qemu-utils", "create", "-q", "-f", "qcow2", "-b", raw, "-F", "raw", base)
+	pipe := filepath.Join(dir, "pipe")
+	check(t, "mkfifo", "coreutils", pipe)
+	vhd := filepath.Join(dir, "cut.vhd")
+	check(t, "qemu-img", "qemu-utils", "convert", "-f", "raw", "-O", "vpc", raw, vhd)
+	check(t, "truncate", "coreutils", "-s", "-1600k", vhd) // the disk has 1 MiB of a block of 2 MiB
 	gz := filepath.Join(dir, "cut.gz")
 	check(t, "sh", "dash", "-c", `head -c 300000 /dev/urandom | gzip -c | head -c 200000 >"$1"`, "sh", gz)
 	for name, tc := range map[string]struct {
@@ -143,6 +163,13 @@ func TestConvertFails(t *testing.T) {
 		"truncated gzip":   {[]string{"--type", "raw", gz}, 5},
 		"format not read":  {[]string{"--type", "raw", file("x.qed", "QED\x00"+strings.Repeat("x", 1000))}, 6},
 		"flag of no type":  {[]string{"--type", "raw", "--ova-cpus", "2", raw}, 2},
+		"qcow2 of no type": {[]string{"--type", "raw", "--qcow2-compression", "zstd", raw}, 2},
+		"vhd of no type":   {[]string{"--type", "raw", "--vhd-subformat", "dynamic", raw}, 2},
+		"raw of no type":   {[]string{"--type", "qcow2", "--compress", "zstd", raw}, 2},
+		"medium":           {[]string{"--type", "raw", "--type", "iso", raw}, 2},
+		"nothing":          {[]string{"--type", "qcow2", file("empty.raw", "")}, 5},
+		"pipe":             {[]string{"--type", "qcow2", pipe}, 3},
+		"cut vhd":          {[]string{"--type", "qcow2", vhd}, 5},
 		"layers of images": {[]string{"--type", "raw", file("index.tar", "")}, 6},
 	} {
 		if name == "layers of images" {
