@@ -216,7 +216,7 @@ func padToGiB(img *disk.Image, tableErr error, what, who string, p Progress) (*d
 	if whole == size {
 		return img, nil
 	}
-	text := fmt.Sprintf("%s: the disk of %s is made %s, as %s whole GiB", what, blueprints.FormatSize(size), blueprints.FormatSize(whole), who)
+	text := fmt.Sprintf("%s: the disk of %d bytes is made %d GiB, as %s whole GiB", what, size, whole>>30, who)
 	var parts []disk.Part
 	switch {
 	case tableErr == nil:

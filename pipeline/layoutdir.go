@@ -92,10 +92,12 @@ func (a *artefact) finishLayout(owner *Owner) error {
 		return os.Chown(path, owner.UID, owner.GID)
 	})
 	for _, dir := range a.dirs {
-		err = errors.Join(err, os.Chown(dir, owner.UID, owner.GID))
+		if err == nil {
+			err = os.Chown(dir, owner.UID, owner.GID)
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("chown: %w", err)
+		return chownError(err)
 	}
 	return nil
 }

@@ -125,15 +125,19 @@ func (a *artefact) finish(owner *Owner) error {
 	}
 	if owner != nil {
 		if err := a.file.Chown(owner.UID, owner.GID); err != nil {
-			return fmt.Errorf("chown: %w", err)
+			return chownError(err)
 		}
 		for _, dir := range a.dirs {
 			if err := os.Chown(dir, owner.UID, owner.GID); err != nil {
-				return fmt.Errorf("chown: %w", err)
+				return chownError(err)
 			}
 		}
 	}
 	return a.file.Sync()
+}
+
+func chownError(err error) error {
+	return fault.New(fault.Output, fmt.Errorf("--chown: %w", err), "only root gives files to others")
 }
 
 // rename gives the file its final name, and what had it before a second one, where
@@ -210,6 +214,9 @@ func syncDir(dir string) {
 func outputError(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fault.New(fault.NoSpace, err, "free some space there, or choose another place with --output, --cache or TMPDIR")
+	}
+	if fault.ClassOf(err) == fault.Output && fault.HintOf(err) != "" {
+		return err
 	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fault.New(fault.Output, err, "choose a directory you may write to with --output")

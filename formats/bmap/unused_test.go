@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"imgbuild/content"
 	"imgbuild/disk"
 	"imgbuild/formats/output"
 	"imgbuild/formats/output/disktest"
@@ -277,6 +278,14 @@ func TestFlash(t *testing.T) {
 	}
 	raw := disktest.Raw(t, img, 1)
 	disktest.Tool(t, "cmp", raw, copyWithTool(t, raw, file))
+	// A disk whose zeros are stored has the same map.
+	whole, err := os.Open(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	dense := disktest.Image(t, img.Size(), disk.Extent{Data: content.NewRef(whole, 0, img.Size())})
+	disktest.Tool(t, "cmp", file, disktest.File(t, encodeFile, dense, "dense.bmap"))
 	medium := flash(t, img, list)
 	f, err := os.Open(medium)
 	if err != nil {

@@ -46,8 +46,8 @@ type Options struct {
 }
 
 // Write writes the block map of the raw image of img to f, a new empty file, and
-// makes it durable. It reads all of the disk that is not zero. The bytes are a
-// function of the content of img.
+// makes it durable. It reads all of the disk that is mapped, and all data. The bytes
+// are a function of the content of img, not of where its holes are.
 //
 // An error of the file carries a class of package fault; f is then in no
 // defined state.
@@ -58,7 +58,11 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 	if img.Size() == 0 {
 		return fault.New(fault.Unsupported, errors.New("bmap: a disk of no bytes"), "")
 	}
-	ranges, err := hash(ctx, img, cut(mapped(img)), opt.Progress)
+	list, err := mapped(ctx, img)
+	if err != nil {
+		return err
+	}
+	ranges, err := hash(ctx, img, cut(list), opt.Progress)
 	if err != nil {
 		return err
 	}
@@ -71,14 +75,44 @@ func Write(ctx context.Context, img *disk.Image, f *os.File, opt Options) error 
 }
 
 // mapped returns what of the disk is to be written, in whole blocks.
-func mapped(img *disk.Image) spans {
+func mapped(ctx context.Context, img *disk.Image) (spans, error) {
+	// What is not zero is mapped, whatever the file systems say.
+	free := unused(img)
+	data, err := written(ctx, img, free)
+	if err != nil {
+		return nil, err
+	}
+	return spans{{0, img.Size()}}.subtract(leftOut(free.subtract(data))), nil
+}
+
+// written returns the blocks in the spans that are not zero. Where the disk has data
+// they are read: whether zeros are stored must not make another map.
+func written(ctx context.Context, img *disk.Image, list spans) (out spans, err error) {
 	var data spans
 	for off, n := range img.Data(blockSize) {
 		data = append(data, span{off, off + n})
 	}
-	// What has data is mapped, whatever the file systems say.
-	free := unused(img).subtract(data)
-	return spans{{0, img.Size()}}.subtract(leftOut(free))
+	buf := make([]byte, 1<<20)
+	for _, s := range list.subtract(list.subtract(data)) {
+		s.from = s.from / blockSize * blockSize
+		for s.from < s.to {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			b := buf[:min(int64(len(buf)), divUp(s.to-s.from, blockSize)*blockSize, img.Size()-s.from)]
+			if _, err := img.ReadAt(b, s.from); err != nil {
+				return nil, err
+			}
+			for ; len(b) > 0 && s.from < s.to; s.from += blockSize {
+				n := min(blockSize, len(b))
+				if !output.IsZero(b[:n]) {
+					out = append(out, span{s.from, s.from + int64(n)})
+				}
+				b = b[n:]
+			}
+		}
+	}
+	return out.normal(), nil
 }
 
 // leftOut returns what of the free spans is left out: whole blocks, not too few.

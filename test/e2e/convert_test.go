@@ -179,6 +179,16 @@ func TestConvertFails(t *testing.T) {
 		r := run(t, command(t, append([]string{"convert", "--output", out}, tc.args...)...))
 		failed(t, name, r, tc.code, out)
 	}
+	if os.Geteuid() != 0 {
+		for _, format := range []string{"archive", "layout"} {
+			out := t.TempDir()
+			r := run(t, command(t, "convert", "--output", out, "--type", "containerdisk", "--containerdisk-format", format, "--chown", "0:0", raw))
+			failed(t, "chown of "+format, r, 8, out)
+			if !strings.Contains(r.stderr, "only root") {
+				t.Errorf("chown of %s: %s", format, r.stderr)
+			}
+		}
+	}
 	// The disk itself is never written to.
 	out := t.TempDir()
 	self := filepath.Join(out, "image/disk.raw")
