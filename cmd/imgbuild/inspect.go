@@ -10,20 +10,34 @@ import (
 	"github.com/spf13/cobra"
 
 	"imgbuild/blueprints"
+	"imgbuild/fault"
+	"imgbuild/formats/diskfile"
 	"imgbuild/pipeline"
 )
 
 func newInspect() *cobra.Command {
 	f := &flags{}
 	var deep, asJSON bool
+	var from string
 	cmd := &cobra.Command{
-		Use:   "inspect [flags] IMAGE",
-		Short: "Say what kind of image IMAGE is, and what would be refused",
+		Use:   "inspect [flags] IMAGE|FILE",
+		Short: "Say what kind of image IMAGE is and what would be refused, or what is on the disk in FILE",
 		Long: `Say what kind of image IMAGE is, and what would be refused and why. Only the
 manifest and the config are read; --deep reads the layers too, which tell the
-kernel, the boot loaders, the root file system and the SELinux policy.`,
+kernel, the boot loaders, the root file system and the SELinux policy.
+
+Of a FILE, which is there, it says what disk is in it, of any format that convert
+reads: its partitions, what they hold, and the boot loaders and boot entries that a
+machine with that disk finds. Of an installation medium it says what "imgbuild iso
+inspect" does.`,
 		Args: oneImage,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if isFile(args[0]) {
+				return inspectFile(cmd, pipeline.DiskFile{Path: args[0], Format: from}, f.progress, asJSON)
+			}
+			if from != "" {
+				return fault.New(fault.Usage, fmt.Errorf("--from: %s is no file", args[0]), "--from is for disks in files")
+			}
 			o, p, err := f.prepare(cmd, args[0])
 			if err != nil {
 				return err
@@ -41,6 +55,7 @@ kernel, the boot loaders, the root file system and the SELinux policy.`,
 	}
 	cmd.Flags().BoolVar(&deep, "deep", false, "read the layers too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().StringVar(&from, "from", "", "format of FILE, instead of what it looks like: "+strings.Join(diskfile.Formats(), ", "))
 	f.config.register(cmd.Flags())
 	f.registerSource(cmd.Flags())
 	return cmd

@@ -98,6 +98,9 @@ func TestISOCustomize(t *testing.T) {
 		t.Error("the medium that was copied is another one")
 	}
 	text := run(t, command(t, "iso", "inspect", changed))
+	if r := run(t, command(t, "inspect", changed)); r.code != 0 || r.stdout != text.stdout {
+		t.Errorf("inspect: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
 	for _, want := range []string{"Kickstart:         2 lines\n", "Unattended:        yes\n", "Kernel arguments:  loglevel=3 console=ttyS1\n", "Menu entry:        Install Debian"} {
 		if !strings.Contains(text.stdout, want) {
 			t.Errorf("inspect does not say %q\n%s", want, text.stdout)

@@ -34,6 +34,7 @@ func ranks() []string {
 		"packages/alpm packages/apk packages/deb packages/rpm",
 		"packages/sqlite",
 		"packages",
+		"survey",
 		"layouts",
 		"upload/aws blockdev",
 		"blueprints",
