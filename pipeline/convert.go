@@ -94,28 +94,14 @@ func openDisk(ctx context.Context, from DiskFile, unpacked *artefact, o *Options
 			return nil, usage(fmt.Errorf("%s: is the disk itself", path), "choose another directory with --output")
 		}
 	}
-	last := int64(0)
-	d, err := diskfile.Open(ctx, from.Path, diskfile.Options{
-		Format: from.Format,
-		Temp: func() (*os.File, error) {
-			if unpacked.file != nil {
-				return nil, fault.New(fault.Unsupported, errors.New("compressed twice"), "unpack it first")
-			}
-			a, err := createArtefact(filepath.Join(o.Output, "unpacked"))
-			if err != nil {
-				return nil, err
-			}
-			*unpacked = *a
-			return a.file, nil
-		},
-		Progress: func(done, total int64) {
-			if last == 0 {
-				p.Stage("unpack "+filepath.Base(from.Path), total)
-			}
-			p.Advance(done - last)
-			last = done
-		},
-	})
+	d, err := openUnpacked(ctx, from, func() (*os.File, error) {
+		a, err := createArtefact(filepath.Join(o.Output, "unpacked"))
+		if err != nil {
+			return nil, err
+		}
+		*unpacked = *a
+		return a.file, nil
+	}, p)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +118,29 @@ func openDisk(ctx context.Context, from DiskFile, unpacked *artefact, o *Options
 		p.Warn(from.Path + ": " + note)
 	}
 	return d, nil
+}
+
+// openUnpacked opens a disk. Where it has to be unpacked, that goes to the file that
+// temp returns, which whoever calls it removes.
+func openUnpacked(ctx context.Context, from DiskFile, temp func() (*os.File, error), p Progress) (*diskfile.File, error) {
+	last, used := int64(0), false
+	return diskfile.Open(ctx, from.Path, diskfile.Options{
+		Format: from.Format,
+		Temp: func() (*os.File, error) {
+			if used {
+				return nil, fault.New(fault.Unsupported, errors.New("compressed twice"), "unpack it first")
+			}
+			used = true
+			return temp()
+		},
+		Progress: func(done, total int64) {
+			if last == 0 {
+				p.Stage("unpack "+filepath.Base(from.Path), total)
+			}
+			p.Advance(done - last)
+			last = done
+		},
+	})
 }
 
 func sameFile(a, b string) bool {

@@ -2,13 +2,10 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"imgbuild/fault"
-	"imgbuild/formats/diskfile"
 	"imgbuild/survey"
 )
 
@@ -37,26 +34,12 @@ func SurveyDisk(ctx context.Context, from DiskFile, tempDir string, p Progress) 
 			}
 		}
 	}()
-	last := int64(0)
-	d, err := diskfile.Open(ctx, from.Path, diskfile.Options{
-		Format: from.Format,
-		Temp: func() (f *os.File, err error) {
-			if unpacked != nil {
-				return nil, fault.New(fault.Unsupported, errors.New("compressed twice"), "unpack it first")
-			}
-			if unpacked, err = os.CreateTemp(tempDir, "imgbuild-"); err != nil {
-				return nil, outputError(err)
-			}
-			return unpacked, nil
-		},
-		Progress: func(done, total int64) {
-			if last == 0 {
-				p.Stage("unpack "+filepath.Base(from.Path), total)
-			}
-			p.Advance(done - last)
-			last = done
-		},
-	})
+	d, err := openUnpacked(ctx, from, func() (f *os.File, err error) {
+		if unpacked, err = os.CreateTemp(tempDir, "imgbuild-"); err != nil {
+			return nil, outputError(err)
+		}
+		return unpacked, nil
+	}, p)
 	if err != nil {
 		return nil, err
 	}
