@@ -425,34 +425,6 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// What the disk can boot by becomes the boot mode.
-func TestBootMode(t *testing.T) {
-	for _, c := range []struct {
-		disk Disk
-		opt  Options
-		want BootMode
-		err  string
-	}{
-		{Disk{Arch: "amd64", UEFI: true, BIOS: true}, Options{}, UEFIPreferred, ""},
-		{Disk{Arch: "amd64", UEFI: true}, Options{}, UEFI, ""},
-		{Disk{Arch: "amd64", BIOS: true}, Options{}, LegacyBIOS, ""},
-		{Disk{Arch: "arm64", UEFI: true}, Options{}, UEFI, ""},
-		{Disk{Arch: "amd64", UEFI: true, BIOS: true}, Options{TPM: true}, UEFI, ""},
-		{Disk{Arch: "amd64", UEFI: true, BIOS: true}, Options{BootMode: LegacyBIOS}, LegacyBIOS, ""},
-		{Disk{Arch: "amd64", UEFI: true, BIOS: true}, Options{BootMode: UEFI}, UEFI, ""},
-		{Disk{Arch: "amd64", UEFI: true}, Options{BootMode: UEFIPreferred}, "", "does not boot by BIOS"},
-		{Disk{Arch: "amd64", BIOS: true}, Options{BootMode: UEFI}, "", "does not boot by UEFI"},
-		{Disk{Arch: "amd64", BIOS: true}, Options{TPM: true}, "", "a TPM needs UEFI"},
-		{Disk{Arch: "arm64", UEFI: true}, Options{BootMode: UEFIPreferred}, "", "arm64"},
-		{Disk{Arch: "s390x"}, Options{}, "", "no such machines"},
-	} {
-		got, err := c.opt.bootMode(c.disk)
-		if got != c.want || (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
-			t.Errorf("%+v %+v: %q, %v", c.disk, c.opt, got, err)
-		}
-	}
-}
-
 // The checksum of a snapshot, by hand.
 func TestLinear(t *testing.T) {
 	a, b := sha256.Sum256([]byte("a")), sha256.Sum256([]byte("b"))

@@ -76,8 +76,13 @@ const (
 )
 
 var (
-	regionForm  = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
-	nameForm    = regexp.MustCompile(`^[A-Za-z0-9()\[\] ./'@_-]{3,128}$`)
+	regionForm = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
+	nameForm   = regexp.MustCompile(`^[A-Za-z0-9()\[\] ./'@_-]{3,128}$`)
+	// Of descriptions EC2 refuses what is not ASCII, and only when it is asked to
+	// register the AMI.
+	descriptionForm = regexp.MustCompile(`^[ -~]*$`)
+	endpointForm    = regexp.MustCompile(`^https?://[^/]`)
+
 	accountForm = regexp.MustCompile(`^[0-9]{12}$`)
 	snapForm    = regexp.MustCompile(`^snap-[0-9a-f]{8,32}$`)
 	bucketForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
@@ -132,13 +137,14 @@ func ParseDeprecation(text string, now time.Time) (time.Time, error) {
 	} else {
 		return bad("neither days nor a date")
 	}
+	at = at.UTC().Truncate(time.Minute) // as EC2 has it
 	switch {
 	case !at.After(now):
 		return bad("is not in the future")
 	case at.After(now.AddDate(10, 0, 0)):
 		return bad("EC2 allows ten years at most")
 	}
-	return at.UTC().Truncate(time.Minute), nil
+	return at, nil
 }
 
 // validate checks what needs neither network nor disk, and fills in defaults.
@@ -165,8 +171,12 @@ func (o *Options) validate() error {
 		return usage(errors.New("no name for the AMI"), "give one with --aws-ami-name")
 	case !nameForm.MatchString(o.Name):
 		return usage(fmt.Errorf("AMI name %q: EC2 does not take it", o.Name), "3 to 128 letters, digits, spaces and ()[]./-'@_")
-	case utf8.RuneCountInString(o.Description) > 255:
+	case len(o.Description) > 255:
 		return usage(errors.New("AMI description: longer than 255 characters"), "")
+	case !descriptionForm.MatchString(o.Description):
+		return usage(fmt.Errorf("AMI description %q: EC2 takes ASCII only", o.Description), "")
+	case o.Endpoint != "" && !endpointForm.MatchString(o.Endpoint):
+		return usage(fmt.Errorf("--aws-endpoint-url %q: no URL", o.Endpoint), "it looks like https://ec2.example.com")
 	case o.Method == S3 && o.Bucket == "":
 		return usage(errors.New("upload by S3 needs a bucket"), "name one with --aws-bucket, or use --aws-upload ebs, which needs none")
 	case o.Method == EBS && o.Bucket != "":
@@ -198,13 +208,19 @@ func (o *Options) validate() error {
 
 func (o *Options) validateTags() error {
 	seen := map[string]bool{"Name": true}
+	maxKey, maxValue := 128, 256
+	if o.Method == EBS {
+		maxKey, maxValue = 127, 255 // of StartSnapshot
+	}
 	if len(o.Tags) > maxTags-len(ownTags) {
 		return usage(fmt.Errorf("%d tags: EC2 takes %d at most", len(o.Tags), maxTags-len(ownTags)), "")
 	}
 	for _, t := range o.Tags {
 		switch {
-		case utf8.RuneCountInString(t.Key) > 128 || utf8.RuneCountInString(t.Value) > 256:
-			return usage(fmt.Errorf("tag %q: longer than EC2 takes", t.Key), "keys have 128 characters at most, values 256")
+		case utf8.RuneCountInString(t.Key) > maxKey || utf8.RuneCountInString(t.Value) > maxValue:
+			return usage(fmt.Errorf("tag %q: longer than AWS takes", t.Key), fmt.Sprintf("keys have %d characters at most, values %d", maxKey, maxValue))
+		case t.Key == diskTag:
+			return usage(fmt.Errorf("tag %q: is what imgbuild finds the snapshot by when the upload is resumed", t.Key), "choose another key")
 		case strings.HasPrefix(strings.ToLower(t.Key), "aws:"):
 			return usage(fmt.Errorf("tag %q: keys that begin with aws: are Amazon's", t.Key), "")
 		case t.Key == "Name" && len(o.Tags) > 0 && seen["Name by the user"], t.Key != "Name" && seen[t.Key]:
@@ -239,10 +255,20 @@ func (o *Options) validateRegions() error {
 		return usage(fmt.Errorf("KMS key %q: neither key ID, ARN nor alias", o.KMSKey), "")
 	case alias && o.Method == EBS:
 		return usage(fmt.Errorf("KMS key %q: EBS direct takes no alias", o.KMSKey), "name the key itself, by its ID or ARN")
+	case keyRegion(o.KMSKey) != "" && keyRegion(o.KMSKey) != o.Region:
+		return usage(fmt.Errorf("KMS key %q: is not in %s", o.KMSKey, o.Region), "name one of the region")
 	case len(o.CopyTo) > 0 && !strings.HasPrefix(o.KMSKey, "alias/") && !strings.Contains(o.KMSKey, "mrk-"):
 		return usage(fmt.Errorf("KMS key %q: is not in the regions that the AMI is copied to", o.KMSKey), "use a multi-Region key (mrk-…)")
 	}
 	return nil
+}
+
+// keyRegion returns the region that the ARN of a key names, "" of a mere ID or alias.
+func keyRegion(key string) string {
+	if parts := strings.SplitN(key, ":", 5); len(parts) == 5 {
+		return parts[3]
+	}
+	return ""
 }
 
 // keyIn returns the KMS key as a region names it: multi-Region keys have one ID
@@ -289,7 +315,7 @@ func (o *Options) checkArch(arch string) error {
 		return fault.New(fault.Unsupported, fmt.Errorf("architecture %s: EC2 has no such machines", arch), "it has amd64 and arm64")
 	case arch == "arm64" && o.BootMode != "" && o.BootMode != UEFI:
 		return usage(fmt.Errorf("boot mode %s: arm64 machines of EC2 boot by UEFI only", o.BootMode), "--aws-boot-mode uefi")
-	case o.TPM && o.BootMode == LegacyBIOS:
+	case o.TPM && o.BootMode != "" && o.BootMode != UEFI:
 		return usage(errors.New("--aws-tpm: a TPM needs UEFI"), "--aws-boot-mode uefi, with a disk that boots by UEFI")
 	}
 	return nil
