@@ -21,6 +21,7 @@ type snapshot struct {
 	pending bool // until CompleteSnapshot
 	polls   int  // questions until it is seen to be complete
 	failed  string
+	key     string // that it is encrypted with; "" is not encrypted
 	blocks  map[int][sha256.Size]byte
 }
 
@@ -61,6 +62,8 @@ func (f *Front) startSnapshot(hr *http.Request, r Request) *answer {
 	var in struct {
 		VolumeSize  int64
 		ClientToken string
+		Encrypted   bool
+		KmsKeyArn   string
 	}
 	if err := json.Unmarshal(r.Body, &in); err != nil || in.VolumeSize < 1 || in.VolumeSize > 64<<10 || in.ClientToken == "" {
 		return failure(r, 400, "ValidationException", "invalid request")
@@ -76,7 +79,10 @@ func (f *Front) startSnapshot(hr *http.Request, r Request) *answer {
 	out["BlockSize"] = blockSize // moto says 512
 	a.body, _ = json.Marshal(out)
 	f.tokens[in.ClientToken] = a.body
-	f.snapshots[out["SnapshotId"].(string)] = &snapshot{pending: true, polls: f.Polls, blocks: map[int][sha256.Size]byte{}}
+	if in.Encrypted && in.KmsKeyArn == "" {
+		in.KmsKeyArn = "arn:aws:kms:" + r.Region + ":123456789012:key/00000000-0000-0000-0000-000000000000"
+	}
+	f.snapshots[out["SnapshotId"].(string)] = &snapshot{pending: true, polls: f.Polls, key: in.KmsKeyArn, blocks: map[int][sha256.Size]byte{}}
 	return a
 }
 

@@ -78,7 +78,7 @@ func (f *Front) serveEC2(hr *http.Request, r Request) *answer {
 		}
 	}
 	switch r.Action {
-	case "ImportSnapshot", "CancelImportTask", "EnableImageDeprecation":
+	case "ImportSnapshot", "DescribeImportSnapshotTasks", "CancelImportTask", "EnableImageDeprecation":
 		if r.DryRun {
 			return failure(r, 412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
 		}
@@ -237,6 +237,10 @@ func (f *Front) describeSnapshots(hr *http.Request, r Request) *answer {
 			return
 		}
 		s := f.snapshots[item.text("snapshotId")]
+		if s != nil && s.key != "" {
+			item.set("encrypted", "true")
+			item.set("kmsKeyId", s.key)
+		}
 		switch {
 		case s == nil:
 		case s.pending:

@@ -48,7 +48,7 @@ func (u *Uploader) Check(ctx context.Context, arch string) error {
 		}
 	}
 	if u.opt.Resume != "" {
-		if _, err := u.describeSnapshot(ctx, u.ec2, u.opt.Resume); err != nil {
+		if _, err := u.resumable(ctx); err != nil {
 			return err
 		}
 	}
@@ -132,11 +132,19 @@ func (u *Uploader) dryRuns(ctx context.Context, arch string) error {
 		_, err := u.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(noSnapshot), DryRun: dry})
 		return err
 	}}}
-	if u.opt.Method == S3 {
+	if u.opt.Method == EBS {
+		list = append(list, question{"describe snapshots", func() error {
+			_, err := u.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{noSnapshot}, DryRun: dry})
+			return err
+		}})
+	} else {
 		list = append(list, question{"import snapshot", func() error {
 			in := &ec2.ImportSnapshotInput{DryRun: dry}
 			u.importSettings(in)
 			_, err := u.ec2.ImportSnapshot(ctx, in)
+			return err
+		}}, question{"describe import tasks", func() error {
+			_, err := u.ec2.DescribeImportSnapshotTasks(ctx, &ec2.DescribeImportSnapshotTasksInput{DryRun: dry})
 			return err
 		}}, question{"tag snapshot", func() error {
 			_, err := u.ec2.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{noSnapshot}, Tags: ec2Tags(u.tags()), DryRun: dry})

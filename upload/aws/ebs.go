@@ -59,7 +59,7 @@ func (r *run) writeSnapshot(ctx context.Context) error {
 		}
 	}
 	r.progress.Stage("complete snapshot", 0)
-	return r.awaitSnapshot(ctx, r.ec2, r.snapshot)
+	return r.awaitSnapshot(ctx)
 }
 
 func (r *run) startSnapshot(ctx context.Context) error {
@@ -86,7 +86,7 @@ func (r *run) startSnapshot(ctx context.Context) error {
 	if lost(err) {
 		// There may be a snapshot whose name did not arrive. The same token asks
 		// for it once more, and makes none where there is one.
-		r.onFailure("a snapshot tagged "+diskTag+"="+r.token, func(ctx context.Context) error {
+		r.onFailure("perhaps a snapshot tagged "+diskTag+"="+r.token, func(ctx context.Context) error {
 			out, err := r.ebs.StartSnapshot(ctx, in)
 			if err != nil || out.SnapshotId == nil {
 				return err
@@ -114,7 +114,7 @@ func (r *run) fillSnapshot(ctx context.Context) error {
 	case errors.Is(err, errOtherDisk):
 		return r.otherDisk()
 	case err != nil:
-		r.progress.Warn(fmt.Sprintf("the progress of %s is not kept: %v", r.snapshot, err))
+		r.progress.Warn(r.notKept(err))
 		j, known = &journal{}, sums{}
 	}
 	sent, err := r.putBlocks(ctx, known, j)
@@ -135,6 +135,11 @@ func (r *run) fillSnapshot(ctx context.Context) error {
 	}
 	j.close(err == nil)
 	return err
+}
+
+// notKept warns that resuming will send again what is there.
+func (r *run) notKept(err error) string {
+	return fmt.Sprintf("the progress of %s is not kept: %v", r.snapshot, err)
 }
 
 // linear returns the checksum of a snapshot: that of the digests of its blocks,
@@ -188,7 +193,8 @@ func (r *run) putBlocks(ctx context.Context, known sums, j *journal) (sums, erro
 							return err
 						}
 						if err := j.add(int32(index), sum); err != nil {
-							return fault.OfWrite(fmt.Errorf("journal of %s: %w", r.snapshot, err))
+							// What was written of it stays true.
+							r.progress.Warn(r.notKept(err))
 						}
 					}
 					mu.Lock()
@@ -241,10 +247,14 @@ func (r *run) putBlock(ctx context.Context, index int32, data []byte, sum [sha25
 	return nil
 }
 
-// awaitSnapshot waits until a snapshot is complete.
-func (r *run) awaitSnapshot(ctx context.Context, client *ec2.Client, id string) error {
+// awaitSnapshot waits until the snapshot is complete.
+func (r *run) awaitSnapshot(ctx context.Context) error {
+	id := r.snapshot
 	for {
-		s, err := r.describeSnapshot(ctx, client, id)
+		s, err := r.describeSnapshot(ctx, id, func(o *ec2.Options) {
+			// EC2 may hear of it later than the block API.
+			o.Retryer = retry.AddWithErrorCodes(o.Retryer, codeNoSnapshot)
+		})
 		if err != nil {
 			return err
 		}
@@ -252,6 +262,11 @@ func (r *run) awaitSnapshot(ctx context.Context, client *ec2.Client, id string) 
 		case types.SnapshotStateCompleted:
 			return nil
 		case types.SnapshotStateError:
+			// Nobody can go on with it.
+			if r.keeps() {
+				r.removeOnFailure(r.ec2, id)
+			}
+			r.snapshot = ""
 			return fault.New(fault.Upload, fmt.Errorf("snapshot %s: %s", id, orElse(aws.ToString(s.StateMessage), "ended in an error")), r.keyHint())
 		}
 		if err := r.pause(ctx); err != nil {
@@ -260,8 +275,11 @@ func (r *run) awaitSnapshot(ctx context.Context, client *ec2.Client, id string) 
 	}
 }
 
-func (u *Uploader) describeSnapshot(ctx context.Context, client *ec2.Client, id string) (*types.Snapshot, error) {
-	out, err := client.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
+// codeNoSnapshot is the error code of a snapshot that is not there, or not yet.
+const codeNoSnapshot = "InvalidSnapshot.NotFound"
+
+func (u *Uploader) describeSnapshot(ctx context.Context, id string, set ...func(*ec2.Options)) (*types.Snapshot, error) {
+	out, err := u.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}}, set...)
 	if err != nil {
 		return nil, u.explain("snapshot "+id, err)
 	}
@@ -286,20 +304,52 @@ func (u *Uploader) pause(ctx context.Context) error {
 // resume takes over the snapshot of an upload that failed, and tells whether it
 // still takes blocks.
 func (r *run) resume(ctx context.Context) (pending bool, err error) {
-	s, err := r.describeSnapshot(ctx, r.ec2, r.opt.Resume)
+	s, err := r.resumable(ctx)
 	if err != nil {
 		return false, err
 	}
-	for _, t := range s.Tags {
-		if aws.ToString(t.Key) == diskTag && aws.ToString(t.Value) != r.token {
-			return false, r.otherDisk()
-		}
-	}
-	if int64(aws.ToInt32(s.VolumeSize)) != r.gib {
+	if tagOf(s, diskTag) != r.token || int64(aws.ToInt32(s.VolumeSize)) != r.gib {
 		return false, r.otherDisk()
 	}
 	r.snapshot = r.opt.Resume
 	return s.State == types.SnapshotStatePending, nil
+}
+
+// resumable returns the snapshot to be resumed, if it is one of an upload that can
+// end as the options ask.
+func (u *Uploader) resumable(ctx context.Context) (*types.Snapshot, error) {
+	s, err := u.describeSnapshot(ctx, u.opt.Resume)
+	if err != nil {
+		return nil, err
+	}
+	why := ""
+	key := aws.ToString(u.keyARN())
+	switch {
+	case tagOf(s, diskTag) == "":
+		why = "was not made by imgbuild"
+	case s.State != types.SnapshotStatePending && s.State != types.SnapshotStateCompleted:
+		why = "is in state " + string(s.State)
+		if m := aws.ToString(s.StateMessage); m != "" {
+			why += ": " + m
+		}
+	case u.opt.Encrypt && !aws.ToBool(s.Encrypted):
+		why = "is not encrypted"
+	case key != "" && aws.ToString(s.KmsKeyId) != "" && *s.KmsKeyId != key:
+		why = "is encrypted with " + *s.KmsKeyId
+	default:
+		return s, nil
+	}
+	return nil, fault.New(fault.Upload, fmt.Errorf("--aws-resume %s: the snapshot %s", u.opt.Resume, why), "start again without --aws-resume")
+}
+
+// tagOf returns the value of a tag, "" where there is none.
+func tagOf(s *types.Snapshot, key string) string {
+	for _, t := range s.Tags {
+		if aws.ToString(t.Key) == key {
+			return aws.ToString(t.Value)
+		}
+	}
+	return ""
 }
 
 // otherDisk is the error of a snapshot that holds something else than the disk.
@@ -309,12 +359,12 @@ func (r *run) otherDisk() error {
 }
 
 // keyARN returns the KMS key as EBS wants it, nil without one.
-func (r *run) keyARN() *string {
-	switch key := r.opt.KMSKey; {
+func (u *Uploader) keyARN() *string {
+	switch key := u.opt.KMSKey; {
 	case key == "":
 		return nil
 	case keyIDForm.MatchString(key):
-		return aws.String(fmt.Sprintf("arn:%s:kms:%s:%s:key/%s", r.partition, r.opt.Region, r.account, key))
+		return aws.String(fmt.Sprintf("arn:%s:kms:%s:%s:key/%s", u.partition, u.opt.Region, u.account, key))
 	default:
 		return aws.String(key)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -147,7 +148,7 @@ func deregister(ctx context.Context, client *ec2.Client, id string) error {
 
 func deleteSnapshot(ctx context.Context, client *ec2.Client, id string) error {
 	_, err := client.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
-	return ignore(err, "InvalidSnapshot.NotFound")
+	return ignore(err, codeNoSnapshot)
 }
 
 // copyAll copies the AMI to the other regions, all at once, and waits for them.
@@ -159,7 +160,7 @@ func (r *run) copyAll(ctx context.Context, id string) ([]Copy, error) {
 	if _, err := r.awaitImage(ctx, r.ec2, id); err != nil {
 		return nil, err
 	}
-	r.progress.Stage(fmt.Sprintf("copy to %d regions", len(r.opt.CopyTo)), 0)
+	r.progress.Stage("copy to "+strings.Join(r.opt.CopyTo, ", "), 0)
 	var copies []Copy
 	for _, region := range r.opt.CopyTo {
 		made, err := r.copyTo(ctx, region, id)

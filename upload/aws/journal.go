@@ -108,26 +108,29 @@ func readJournal(r io.Reader, token string, blocks int64) (known sums, end int64
 	}
 }
 
-// add notes that a block was confirmed.
+// add notes that a block was confirmed. After an error nothing more is kept.
 func (j *journal) add(index int32, sum [sha256.Size]byte) error {
-	if j.file == nil {
-		return nil
-	}
 	record := binary.BigEndian.AppendUint32(make([]byte, 0, sizeRecord), uint32(index))
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.file == nil {
+		return nil
+	}
 	_, err := j.file.Write(append(record, sum[:]...))
+	if err != nil {
+		j.file.Close()
+		j.file = nil
+	}
 	return err
 }
 
 // close ends the journal, and removes it where the snapshot is complete.
 func (j *journal) close(complete bool) {
-	if j.file == nil {
-		return
+	if j.file != nil {
+		j.file.Close()
+		j.file = nil
 	}
-	j.file.Close()
-	j.file = nil
-	if complete {
+	if complete && j.path != "" {
 		os.Remove(j.path)
 	}
 }

@@ -12,7 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"imgbuild/content"
 	"imgbuild/disk"
@@ -200,6 +202,88 @@ func TestResumeRefused(t *testing.T) {
 	says(t, err, fault.Upload, "snapshot snap-0123456789abcdef0: InvalidSnapshot.NotFound")
 	if n := len(f.Requests("ec2:RegisterImage")); n != 0 {
 		t.Errorf("%d AMIs registered", n)
+	}
+}
+
+// Only a snapshot that imgbuild made, and that is as the flags want it, becomes an
+// AMI; that is found out before the build.
+func TestResumeForeign(t *testing.T) {
+	f := newFront(t)
+	opt := options(f)
+	opt.Keep = true
+	d := newDisk(t)
+	id, _ := half(t, f, opt, d)
+	opt.Resume, opt.Keep = id, false
+	refuse := func(opt Options, words ...string) {
+		t.Helper()
+		u, err := New(t.Context(), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		says(t, u.Check(t.Context(), d.Arch), fault.Upload, append(words, "without --aws-resume")...)
+	}
+	secret := opt
+	secret.Encrypt = true
+	refuse(secret, "--aws-resume "+id+": the snapshot is not encrypted")
+	c := client(t, f, home)
+	if _, err := c.ec2.DeleteTags(t.Context(), &ec2.DeleteTagsInput{Resources: []string{id}, Tags: []types.Tag{{Key: aws.String(diskTag)}}}); err != nil {
+		t.Fatal(err)
+	}
+	refuse(opt, "--aws-resume "+id+": the snapshot was not made by imgbuild")
+}
+
+// With a key, the snapshot has to have it.
+func TestResumeEncrypted(t *testing.T) {
+	f := newFront(t)
+	opt := options(f)
+	opt.Keep, opt.KMSKey = true, "01234567-89ab-cdef-0123-456789abcdef"
+	d := newDisk(t)
+	id, _ := half(t, f, opt, d)
+	opt.Resume = id
+	other := opt
+	other.KMSKey = "76543210-89ab-cdef-0123-456789abcdef"
+	_, err := upload(t, other, d)
+	says(t, err, fault.Upload, "the snapshot is encrypted with arn:aws:kms:eu-central-1:123456789012:key/01234567-")
+	if _, err := upload(t, opt, d); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A snapshot that ended in an error is of no use to anybody, and is removed.
+func TestResumeError(t *testing.T) {
+	f := newFront(t)
+	opt := options(f)
+	opt.Keep = true
+	d := newDisk(t)
+	id, _ := half(t, f, opt, d)
+	f.Break(moto.Fault{Action: "ebs:CompleteSnapshot", Do: func(moto.Request) { f.Fail(id, "Given key ID is not accessible") }})
+	opt.Resume = id
+	_, err := upload(t, opt, d)
+	refused(t, f, err, fault.Upload, "snapshot "+id+": Given key ID is not accessible")
+	if strings.Contains(err.Error()+fault.HintOf(err), "resume") {
+		t.Errorf("%v; %s", err, fault.HintOf(err))
+	}
+}
+
+// An upload does not end because its progress cannot be written down any more.
+func TestJournalFull(t *testing.T) {
+	f := newFront(t)
+	p := &messages{}
+	r := &run{Uploader: client(t, f, home), disk: newDisk(t), gib: 3, progress: p, token: testToken}
+	if err := r.startSnapshot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	j, known, err := openJournal(t.TempDir(), r.snapshot, testToken, 3*2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.file.Close()
+	sent, err := r.putBlocks(t.Context(), known, j)
+	if err != nil || len(sent) != 67 {
+		t.Fatalf("%d blocks, %v", len(sent), err)
+	}
+	if len(p.notes) != 1 || !strings.Contains(p.notes[0], "warning: the progress of "+r.snapshot+" is not kept: ") {
+		t.Errorf("notes %q", p.notes)
 	}
 }
 
