@@ -51,6 +51,7 @@ type Fault struct {
 	Code   string             // answer with this error
 	Status int                // and this HTTP status
 	Text   string             // and this message
+	Reason string             // and, of EBS, this reason
 	Cut    bool               // cut the connection in place of an answer
 	After  bool               // but do what is asked first
 	Delay  time.Duration      // answer late
@@ -156,7 +157,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	if fault != nil && fault.Code != "" && !fault.After {
-		write(w, failure(r, fault.Status, fault.Code, fault.Text))
+		write(w, fault.failure(r))
 		return
 	}
 	a := f.serve(hr, r)
@@ -164,7 +165,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	case fault != nil && fault.After && fault.Cut:
 		cut(w)
 	case fault != nil && fault.After && fault.Code != "":
-		write(w, failure(r, fault.Status, fault.Code, fault.Text))
+		write(w, fault.failure(r))
 	default:
 		write(w, a)
 	}
@@ -309,6 +310,15 @@ func (f *Front) ask(hr *http.Request, form url.Values) *answer {
 		header.Del(name)
 	}
 	return f.send(hr, "POST", "/", header, []byte(form.Encode()))
+}
+
+// failure is the answer in place of the right one.
+func (x *Fault) failure(r Request) *answer {
+	a := failure(r, x.Status, x.Code, x.Text)
+	if x.Reason != "" {
+		a.body = fmt.Appendf(nil, `{"Message":%q,"Reason":%q}`, x.Text, x.Reason)
+	}
+	return a
 }
 
 // failure is an error in the form of the service.

@@ -185,7 +185,7 @@ func newRetryer(attempts int, backoff time.Duration) aws.Retryer {
 		o.MaxBackoff = backoff
 		o.RateLimiter = ratelimit.None
 		o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
-			return aws.BoolTernary(errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF))
+			return aws.BoolTernary(errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || passes(err))
 		}))
 	})
 }

@@ -46,9 +46,12 @@ func (r *run) cleanUp(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer cancel()
 	var left []string
+	again := "" // the first hint about what could not be removed
 	for _, u := range slices.Backward(r.undo) {
 		if err := u.fn(ctx); err != nil {
-			left = append(left, fmt.Sprintf("%s (%s)", u.what, r.explain("not removed", err)))
+			err = r.explain("not removed", err)
+			left = append(left, fmt.Sprintf("%s (%s)", u.what, err))
+			again = orElse(again, fault.HintOf(err))
 		}
 	}
 	class, hint := fault.Upload, fault.HintOf(cause)
@@ -59,6 +62,9 @@ func (r *run) cleanUp(ctx context.Context, cause error) error {
 		class, cause, hint = fault.Interrupted, fmt.Errorf("upload interrupted%w", hidden{cause}), ""
 	}
 	if len(left) > 0 {
+		if again != "" && again != hint {
+			hint = strings.TrimPrefix(hint+"; "+again, "; ")
+		}
 		cause = fmt.Errorf("%w; left behind in %s: %s", cause, r.opt.Region, strings.Join(left, ", "))
 	}
 	if r.snapshot != "" && r.opt.Method == EBS && (r.keeps() || len(left) > 0) && !errors.Is(cause, errOtherDisk) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	ebstypes "github.com/aws/aws-sdk-go-v2/service/ebs/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -25,8 +26,20 @@ var (
 		"InvalidAccessKeyId", "InvalidToken", "InvalidSignatureException", "IncompleteSignature", "MissingAuthenticationToken"}
 	quotaCodes = []string{"ServiceQuotaExceededException", "SnapshotLimitExceeded", "PendingSnapshotLimitExceeded", "ConcurrentSnapshotLimitExceeded",
 		"ResourceCountExceeded", "ResourceLimitExceeded", "MaxAMICountExceeded", "AMIQuotaExceeded", "VolumeSizeExceeded", "MaxConfigLimitExceededException"}
-	blockCodes = []string{"ValidationException", "ConflictException", "ConcurrentLimitExceededException"}
+	blockCodes = []string{"ValidationException", "ConflictException"}
+	// Reasons of EBS that are about the key, whatever the code says.
+	keyReasons = []string{"DEPENDENCY_ACCESS_DENIED", "DEPENDENCY_RESOURCE_NOT_FOUND", "GRANT_NOT_FOUND", "INVALID_CUSTOMER_KEY", "INVALID_GRANT_TOKEN"}
 )
+
+// codeConcurrent is the error code of too many requests of EBS at one time, which
+// the SDK does not send again by itself.
+const codeConcurrent = "ConcurrentLimitExceededException"
+
+// passes tells whether EBS refused a block for what is over in a moment: it came too
+// slowly, or an earlier attempt is still being written.
+func passes(err error) bool {
+	return isCode(err, codeConcurrent) || contains([]string{"WRITE_REQUEST_TIMEOUT", "CONFLICTING_BLOCK_UPDATE"}, reason(err))
+}
 
 // explain returns err as one line with what AWS says and what can be done. It
 // keeps an error that is explained already, and one of a context that ended.
@@ -47,16 +60,22 @@ func (u *Uploader) explain(what string, err error) error {
 	if message != "" && message != code {
 		text += ": " + strings.TrimSuffix(message, ".")
 	}
+	why := reason(err)
+	if why != "" {
+		text += " (" + why + ")"
+	}
 	text += attempts(err)
 	hint := ""
 	switch {
+	case contains(keyReasons, why):
+		hint = u.kmsHint()
 	case slices.Contains(deniedCodes, code):
 		hint = fmt.Sprintf("allow %s to %s", action(err, message), orElse(u.caller, "the caller"))
 	case slices.Contains(expiredCodes, code):
 		hint = "the credentials have expired: sign in again, or get a new AWS_SESSION_TOKEN"
 	case slices.Contains(credentialsCodes, code):
 		hint = "check the access key, the secret and the session token, and the clock of this machine"
-	case isThrottle(code):
+	case isThrottle(code), code == codeConcurrent:
 		hint = "try again later with fewer uploads at a time, or have the account's request quota raised"
 	case slices.Contains(quotaCodes, code):
 		hint = "remove what is not needed any more, or have the account's quota raised"
@@ -158,6 +177,23 @@ func action(err error, message string) string {
 		}
 	}
 	return service + ":" + name
+}
+
+// reason returns the word by which EBS tells apart errors of one code, whose message
+// may be empty; "" of other errors.
+func reason(err error) string {
+	var denied *ebstypes.AccessDeniedException
+	var missing *ebstypes.ResourceNotFoundException
+	var invalid *ebstypes.ValidationException
+	switch {
+	case errors.As(err, &denied):
+		return string(denied.Reason)
+	case errors.As(err, &missing):
+		return string(missing.Reason)
+	case errors.As(err, &invalid):
+		return string(invalid.Reason)
+	}
+	return ""
 }
 
 func isThrottle(code string) bool {

@@ -101,6 +101,15 @@ func TestFailures(t *testing.T) {
 		{"block rejected", func(t *testing.T, f *moto.Front, o *Options) {
 			f.Break(moto.Fault{Action: "ebs:PutSnapshotBlock", Times: 1, Code: "ValidationException", Status: 400, Text: "The checksum does not match."})
 		}, []string{"block ", "of snap-", "ValidationException: The checksum does not match"}, false},
+		{"block rejected without a word", func(t *testing.T, f *moto.Front, o *Options) {
+			f.Break(moto.Fault{Action: "ebs:PutSnapshotBlock", Times: 1, Code: "ValidationException", Status: 400, Reason: "INVALID_BLOCK"})
+		}, []string{"of snap-", ": ValidationException (INVALID_BLOCK)", "start again"}, false},
+		{"key that may not be used, said at once", func(t *testing.T, f *moto.Front, o *Options) {
+			f.Break(moto.Fault{Action: "ebs:StartSnapshot", Code: "AccessDeniedException", Status: 403, Text: "Access denied.", Reason: "DEPENDENCY_ACCESS_DENIED"})
+		}, []string{"start snapshot: AccessDeniedException: Access denied (DEPENDENCY_ACCESS_DENIED)", "KMS key exists"}, false},
+		{"no right to look at snapshots", func(t *testing.T, f *moto.Front, o *Options) {
+			f.Break(moto.Fault{Action: "ec2:DescribeSnapshots", When: func(r moto.Request) bool { return r.DryRun }, Code: "UnauthorizedOperation", Status: 403, Text: "You are not authorized to perform this operation."})
+		}, []string{"describe snapshots: UnauthorizedOperation", "allow ec2:DescribeSnapshots to"}, true},
 		{"checksum of all rejected", func(t *testing.T, f *moto.Front, o *Options) {
 			f.Break(moto.Fault{Action: "ebs:CompleteSnapshot", Code: "ValidationException", Status: 400, Text: "wrong sum"})
 		}, []string{"complete snapshot snap-", "ValidationException: wrong sum"}, false},
@@ -195,10 +204,14 @@ func TestRetries(t *testing.T) {
 		{Action: "ebs:PutSnapshotBlock", Times: 10, Cut: true},
 		{Action: "ebs:PutSnapshotBlock", Times: 10, Cut: true, After: true},
 		{Action: "ebs:PutSnapshotBlock", Times: 2, Delay: 20 * time.Second},
+		{Action: "ebs:PutSnapshotBlock", Times: 5, Code: "ValidationException", Status: 400, Reason: "WRITE_REQUEST_TIMEOUT"},
+		{Action: "ebs:PutSnapshotBlock", Times: 5, Code: "ValidationException", Status: 400, Reason: "CONFLICTING_BLOCK_UPDATE"},
+		{Action: "ebs:StartSnapshot", Times: 1, Code: "ConcurrentLimitExceededException", Status: 400},
 		{Action: "sts:GetCallerIdentity", Times: 1, Code: "Throttling", Status: 400},
 		{Action: "ebs:StartSnapshot", Times: 1, Cut: true, After: true},
 		{Action: "ebs:CompleteSnapshot", Times: 1, Code: "InternalServerException", Status: 500},
 		{Action: "ec2:DescribeSnapshots", Times: 2, Code: "RequestLimitExceeded", Status: 503},
+		{Action: "ec2:DescribeSnapshots", When: real, Times: 3, Code: "InvalidSnapshot.NotFound", Status: 400, Text: "The snapshot does not exist."},
 		{Action: "ec2:DescribeImages", Times: 2, Code: "InternalError", Status: 500},
 		{Action: "ec2:RegisterImage", When: real, Times: 1, Cut: true, After: true},
 		{Action: "ec2:CopyImage", When: real, Times: 1, Cut: true, After: true},
@@ -264,6 +277,17 @@ func TestLeftBehind(t *testing.T) {
 	f.Break(moto.Fault{Action: "ec2:DeleteSnapshot", When: real, Cut: true})
 	_, err := upload(t, options(f), smallDisk(t))
 	says(t, err, fault.Upload, "register image", "; left behind in eu-central-1: snapshot snap-", "not removed: the connection was cut", "--aws-resume snap-")
+}
+
+// So is the permission that removing it takes.
+func TestLeftBehindDenied(t *testing.T) {
+	f := newFront(t)
+	opt := options(f)
+	opt.Share = []string{"210987654321"}
+	f.Break(moto.Fault{Action: "ec2:ModifyImageAttribute", When: real, Code: "InvalidParameterValue", Status: 400, Text: "no"})
+	f.Break(moto.Fault{Action: "ec2:DeregisterImage", When: real, Code: "UnauthorizedOperation", Status: 403, Text: "You are not authorized to perform this operation."})
+	_, err := upload(t, opt, smallDisk(t))
+	says(t, err, fault.Upload, "InvalidParameterValue: no; left behind in eu-central-1: AMI ami-", "allow ec2:DeregisterImage to arn:")
 }
 
 // Disks that no volume or object can hold are refused before anything is made.

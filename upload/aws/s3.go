@@ -178,7 +178,7 @@ func (r *run) startImport(ctx context.Context, key string) (task string, err err
 	out, err := r.ec2.ImportSnapshot(making, in)
 	switch {
 	case lost(err):
-		r.onFailure("an import task of "+key, func(ctx context.Context) error {
+		r.onFailure("perhaps an import task of "+key, func(ctx context.Context) error {
 			out, err := r.ec2.ImportSnapshot(ctx, in)
 			if err != nil || out.ImportTaskId == nil {
 				return err
@@ -288,6 +288,7 @@ func importFailed(task, why string) error {
 // checkBucket asks where the bucket is and whether it can be written to.
 func (u *Uploader) checkBucket(ctx context.Context) error {
 	what := "bucket " + u.opt.Bucket
+	none := fault.New(fault.Upload, fmt.Errorf("%s: there is none of that name", what), "create it, or use --aws-upload ebs, which needs none")
 	out, err := u.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &u.opt.Bucket})
 	region, status := "", 0
 	var answer *smithyhttp.ResponseError
@@ -302,7 +303,7 @@ func (u *Uploader) checkBucket(ctx context.Context) error {
 		return fault.New(fault.Upload, fmt.Errorf("%s: is in %s, and the AMI is to be in %s", what, region, u.opt.Region),
 			fmt.Sprintf("use a bucket of %s, or --aws-region %s, or --aws-upload ebs, which needs none", u.opt.Region, region))
 	case status == http.StatusNotFound:
-		return fault.New(fault.Upload, fmt.Errorf("%s: there is none of that name", what), "create it, or use --aws-upload ebs, which needs none")
+		return none
 	case status == http.StatusForbidden:
 		// Listing is not what is needed.
 	case err != nil:
@@ -321,8 +322,15 @@ func (u *Uploader) checkBucket(ctx context.Context) error {
 		// Nobody will pay for an upload without parts.
 		_ = u.abortUploads(making, key)
 	}
-	if err != nil {
+	switch {
+	case isCode(err, "NoSuchBucket"):
+		return none
+	case err != nil:
 		return u.explain(what, err)
 	}
-	return u.explain(what, u.abortUpload(making, key, up.UploadId))
+	if err := u.abortUpload(making, key, up.UploadId); err != nil {
+		err = u.explain(what, err)
+		return fault.New(fault.ClassOf(err), fmt.Errorf("%w; left behind: an upload of %s without parts", err, key), fault.HintOf(err))
+	}
+	return nil
 }

@@ -88,6 +88,12 @@ func TestS3Failures(t *testing.T) {
 		{"bucket of another region", func(f *moto.Front, o *Options) { o.Bucket = "far" }, []string{"bucket far: is in us-west-2", "--aws-region us-west-2"}, true},
 		{"bucket that cannot be written to", func(f *moto.Front, o *Options) { f.Deny("s3:CreateMultipartUpload") },
 			[]string{"bucket images: AccessDenied", "allow s3:PutObject to arn:aws:"}, true},
+		{"no bucket, and no right to ask", func(f *moto.Front, o *Options) {
+			o.Bucket = "nowhere"
+			f.Deny("s3:HeadBucket")
+		}, []string{"bucket nowhere: there is none", "create it"}, true},
+		{"no right to ask about imports", func(f *moto.Front, o *Options) { f.Deny("ec2:DescribeImportSnapshotTasks") },
+			[]string{"describe import tasks: UnauthorizedOperation", "allow ec2:DescribeImportSnapshotTasks to"}, true},
 		{"bucket that cannot be listed", func(f *moto.Front, o *Options) {
 			f.Deny("s3:HeadBucket")
 			f.Deny("s3:UploadPart")
