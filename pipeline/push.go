@@ -54,9 +54,13 @@ func (e *emission) push(ctx context.Context, o *Options, p Progress) (string, er
 		Layers: []oci.PushLayer{{Digest: c.Layer.Digest, Size: c.Layer.Size, MediaType: containerdisk.MediaLayer, Content: offsetReader{f, offset}}},
 	}, o.registry(), p.Advance)
 	if err != nil {
+		kept := fmt.Sprintf("%s is complete: push it by itself with skopeo copy", path)
+		if ctx.Err() != nil {
+			return "", fault.New(fault.Interrupted, fmt.Errorf("interrupted: push to %s", o.Push.Name()), kept)
+		}
 		hint := fault.HintOf(err)
 		if hint == "" {
-			hint = fmt.Sprintf("%s is complete: push it by itself with skopeo copy", path)
+			hint = kept
 		}
 		return "", fault.New(fault.ClassOf(err), fmt.Errorf("push to %s: %w", o.Push.Name(), err), hint)
 	}

@@ -1,14 +1,17 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -153,6 +156,36 @@ func TestContainerDiskFails(t *testing.T) {
 	if _, err := os.Stat(mine); err != nil {
 		t.Error(err)
 	}
+}
+
+// A push that is interrupted leaves the complete file, and says so.
+func TestContainerDiskInterrupted(t *testing.T) {
+	raw := filepath.Join(t.TempDir(), "disk.raw")
+	if err := os.WriteFile(raw, bytes.Repeat([]byte("text"), 1<<18), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	dir := t.TempDir()
+	var cmd *exec.Cmd
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/manifests/") && r.Method == http.MethodPut {
+			// Only who has read the request is told that the other end is gone.
+			_, _ = io.Copy(io.Discard, r.Body)
+			_ = cmd.Process.Signal(syscall.SIGINT)
+			<-r.Context().Done()
+			return
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	cmd = command(t, "convert", "--output", dir, "--type", "containerdisk", "--push", strings.TrimPrefix(server.URL, "http://")+"/vm", raw)
+	r := run(t, cmd)
+	failed(t, "interrupted", r, 130, "")
+	archive := filepath.Join(dir, "containerdisk/image.tar")
+	if strings.Contains(r.stderr, "nothing was written") || !strings.Contains(r.stderr, archive+" is complete") {
+		t.Errorf("not what is there: %s", r.stderr)
+	}
+	pulled(t, "oci-archive:"+archive)
 }
 
 // The machine of an appliance is what the flags ask for.
