@@ -35,6 +35,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 
 	"imgbuild/fault"
 )
@@ -127,6 +128,7 @@ func New(ctx context.Context, opt Options) (*Uploader, error) {
 	}
 	load := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(newHTTPClient(opt.tuning.answerTime)),
+		config.WithLogger(logging.Nop{}), // that of the SDK writes to stderr
 	}
 	if opt.Region != "" {
 		load = append(load, config.WithRegion(opt.Region))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"regexp"
 	"slices"
@@ -87,6 +88,8 @@ func (u *Uploader) explain(what string, err error) error {
 		hint = roleHint
 	case slices.Contains(blockCodes, code):
 		hint = "start again; it is worth a report if it happens again"
+	case lost(err):
+		hint = "try again later"
 	}
 	return fault.New(fault.Upload, fmt.Errorf("%s: %s%w", what, text, hidden{err}), hint)
 }
@@ -98,14 +101,21 @@ func (u *Uploader) kmsHint() string {
 // explainLocal is for errors that did not come from AWS: there are no
 // credentials, or nobody answers.
 func (u *Uploader) explainLocal(what string, err error) error {
-	text, hint := innermost(err), ""
+	text, hint, all := innermost(err), "", err.Error()
 	var send *smithyhttp.RequestSendError
 	var answer *smithyhttp.ResponseError
 	var timeout interface{ Timeout() bool }
 	switch {
-	case strings.Contains(err.Error(), "get credentials") || strings.Contains(err.Error(), "refresh cached credentials"):
-		text = "no AWS credentials: " + text
+	case strings.Contains(all, "get credentials") || strings.Contains(all, "refresh cached credentials"):
 		hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with --aws-profile or AWS_PROFILE"
+		switch {
+		case strings.Contains(all, "SSO"):
+			hint = "sign in with aws sso login"
+		case strings.Contains(all, "credential_process"):
+			text = "credential_process: " + text
+			hint = "see what the credential_process of the profile says by itself"
+		}
+		text = "no AWS credentials: " + text
 	case errors.As(err, &send), errors.As(err, &timeout) && timeout.Timeout():
 		if errors.As(err, &send) {
 			text = innermost(send.Err)
@@ -147,8 +157,9 @@ func innermost(err error) string {
 		if next == nil {
 			return err.Error()
 		}
-		// An OpError says where to.
-		if _, ok := err.(*net.OpError); ok {
+		// These say where to, and which file.
+		switch err.(type) {
+		case *net.OpError, *fs.PathError:
 			return err.Error()
 		}
 		err = next

@@ -2,9 +2,14 @@ package aws
 
 import (
 	"context"
+	"crypto/sha1"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +115,9 @@ func TestFailures(t *testing.T) {
 		{"no right to look at snapshots", func(t *testing.T, f *moto.Front, o *Options) {
 			f.Break(moto.Fault{Action: "ec2:DescribeSnapshots", When: func(r moto.Request) bool { return r.DryRun }, Code: "UnauthorizedOperation", Status: 403, Text: "You are not authorized to perform this operation."})
 		}, []string{"describe snapshots: UnauthorizedOperation", "allow ec2:DescribeSnapshots to"}, true},
+		{"service out of order", func(t *testing.T, f *moto.Front, o *Options) {
+			f.Break(moto.Fault{Action: "ebs:CompleteSnapshot", Code: "InternalServerException", Status: 500})
+		}, []string{"complete snapshot snap-", "InternalServerException (after 3 attempts)", "try again later"}, false},
 		{"checksum of all rejected", func(t *testing.T, f *moto.Front, o *Options) {
 			f.Break(moto.Fault{Action: "ebs:CompleteSnapshot", Code: "ValidationException", Status: 400, Text: "wrong sum"})
 		}, []string{"complete snapshot snap-", "ValidationException: wrong sum"}, false},
@@ -180,6 +188,70 @@ func TestNoCredentials(t *testing.T) {
 	if len(f.Log()) > 0 {
 		t.Errorf("asked %v", f.Log())
 	}
+}
+
+// Of a machine whose metadata has no credentials nothing else is said than that.
+func TestNoMetadata(t *testing.T) {
+	f := newFront(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer metadata.Close()
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.URL)
+	path := filepath.Join(t.TempDir(), "stderr")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	old := os.Stderr
+	os.Stderr = file
+	_, err = upload(t, options(f), smallDisk(t))
+	os.Stderr = old
+	says(t, err, fault.Upload, "credentials: no AWS credentials", "--aws-profile")
+	if said, err := os.ReadFile(path); err != nil || len(said) > 0 {
+		t.Errorf("on stderr: %s, %v", said, err)
+	}
+}
+
+// A profile that has credentials from elsewhere says where they were to come from.
+func TestProfiles(t *testing.T) {
+	f := newFront(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	dir := t.TempDir()
+	t.Setenv("HOME", dir)
+	config := filepath.Join(dir, "config")
+	t.Setenv("AWS_CONFIG_FILE", config)
+	if err := os.WriteFile(config, []byte(`[profile sso]
+sso_session = corp
+sso_account_id = 123456789012
+sso_role_name = dev
+[sso-session corp]
+sso_region = eu-central-1
+sso_start_url = https://corp.example.com/start
+[profile process]
+credential_process = false
+`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	opt := options(f)
+	opt.Profile = "process"
+	_, err := upload(t, opt, smallDisk(t))
+	says(t, err, fault.Upload, "credentials: no AWS credentials: credential_process: exit status 1", "says by itself")
+	opt.Profile = "sso"
+	_, err = upload(t, opt, smallDisk(t))
+	says(t, err, fault.Upload, "credentials: no AWS credentials: open "+dir, "no such file", "aws sso login")
+	cached := filepath.Join(dir, ".aws", "sso", "cache", fmt.Sprintf("%x.json", sha1.Sum([]byte("corp"))))
+	if err := os.MkdirAll(filepath.Dir(cached), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cached, []byte(`{"accessToken":"x","expiresAt":"2020-01-01T00:00:00Z"}`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err = upload(t, opt, smallDisk(t))
+	says(t, err, fault.Upload, "cached SSO token is expired", "aws sso login")
 }
 
 // The endpoint of a region that does not exist has no address.
