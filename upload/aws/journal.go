@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // A journal is the list of the blocks of a snapshot that EBS has confirmed.
@@ -52,6 +53,7 @@ func openJournal(dir, snapshot, token string, blocks int64) (*journal, sums, err
 	}
 	known, end, err := readJournal(bufio.NewReader(f), token, blocks)
 	if err == nil && end == 0 {
+		dropJournals(dir, f)
 		end = int64(sizeJournal)
 		_, err = f.WriteAt(journalHeader(token), 0)
 	}
@@ -66,6 +68,25 @@ func openJournal(dir, snapshot, token string, blocks int64) (*journal, sums, err
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return &journal{file: f, path: path}, known, nil
+}
+
+// journalAge is how long after its last block a snapshot may still be pending, and
+// half as long again.
+const journalAge = keepMinutes * 3 / 2 * time.Minute
+
+// dropJournals removes those that killed uploads left, of snapshots that have ended
+// since. created is a journal that is new, which tells the time.
+func dropJournals(dir string, created *os.File) {
+	now, err := created.Stat()
+	if err != nil {
+		return
+	}
+	list, _ := filepath.Glob(filepath.Join(dir, "snap-*"+journalSuffix))
+	for _, path := range list {
+		if info, err := os.Lstat(path); err == nil && now.ModTime().Sub(info.ModTime()) > journalAge {
+			os.Remove(path)
+		}
+	}
 }
 
 func journalHeader(token string) []byte {

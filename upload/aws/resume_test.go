@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -400,6 +402,33 @@ func TestJournal(t *testing.T) {
 	}
 	if got, _, err := readJournal(bytes.NewReader(after), testToken, 100); err != nil || len(got) != 3 {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// Journals of uploads that were killed do not stay for ever.
+func TestJournalAge(t *testing.T) {
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{"snap-1.blocks": 37 * time.Hour, "snap-2.blocks": 35 * time.Hour, "snap-3.blocks": 0, "other": 1000 * time.Hour} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(-age)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j, _, err := openJournal(dir, "snap-4", testToken, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.close(false)
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(list); got != "[- other - snap-2.blocks - snap-3.blocks - snap-4.blocks]" {
+		t.Error(got)
 	}
 }
 
