@@ -28,7 +28,7 @@ func (r *run) onFailure(what string, fn func(context.Context) error) {
 
 func (r *run) removeOnFailure(client *ec2.Client, snapshot string) {
 	r.onFailure("snapshot "+snapshot, func(ctx context.Context) error {
-		err := deleteSnapshot(ctx, client, snapshot)
+		err := r.deleteSnapshot(ctx, client, snapshot)
 		if err == nil {
 			removeJournal(r.opt.Journals, snapshot)
 		}

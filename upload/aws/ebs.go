@@ -91,7 +91,7 @@ func (r *run) startSnapshot(ctx context.Context) error {
 			if err != nil || out.SnapshotId == nil {
 				return err
 			}
-			return deleteSnapshot(ctx, r.ec2, *out.SnapshotId)
+			return r.deleteSnapshot(ctx, r.ec2, *out.SnapshotId)
 		})
 	}
 	if err != nil {

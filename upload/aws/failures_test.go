@@ -139,6 +139,11 @@ func TestFailures(t *testing.T) {
 			o.CopyTo = []string{"us-east-1"}
 			f.Break(moto.Fault{Action: "ec2:CopyImage", When: real, Times: 3, Cut: true, After: true})
 		}, []string{"copy to us-east-1: the connection was cut"}, false},
+		{"snapshot in use for a while after its AMI", func(t *testing.T, f *moto.Front, o *Options) {
+			o.CopyTo = []string{"us-east-1", "us-west-2"}
+			f.Break(moto.Fault{Action: "ec2:CopyImage", When: func(r moto.Request) bool { return !r.DryRun && r.Region == "us-west-2" }, Code: "ResourceLimitExceeded", Status: 400, Text: "Too many."})
+			f.Break(moto.Fault{Action: "ec2:DeleteSnapshot", When: real, Times: 4, Code: "InvalidSnapshot.InUse", Status: 400, Text: "The snapshot is currently in use."})
+		}, []string{"copy to us-west-2: ResourceLimitExceeded"}, false},
 		{"too many snapshots", func(t *testing.T, f *moto.Front, o *Options) {
 			f.Break(moto.Fault{Action: "ebs:StartSnapshot", Code: "ServiceQuotaExceededException", Status: 402, Text: "Your current service quotas do not allow you to perform this action."})
 		}, []string{"start snapshot: ServiceQuotaExceededException: Your current service quotas", "quota raised"}, false},

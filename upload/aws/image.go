@@ -146,9 +146,17 @@ func deregister(ctx context.Context, client *ec2.Client, id string) error {
 	return ignore(err, "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable")
 }
 
-func deleteSnapshot(ctx context.Context, client *ec2.Client, id string) error {
-	_, err := client.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
-	return ignore(err, codeNoSnapshot)
+// inUseTries is how often a snapshot is deleted that is in use: it still is for a
+// while when the AMI made of it is gone.
+const inUseTries = 6
+
+func (u *Uploader) deleteSnapshot(ctx context.Context, client *ec2.Client, id string) error {
+	for n := 1; ; n++ {
+		_, err := client.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
+		if !isCode(err, "InvalidSnapshot.InUse") || n == inUseTries || u.pause(ctx) != nil {
+			return ignore(err, codeNoSnapshot)
+		}
+	}
 }
 
 // copyAll copies the AMI to the other regions, all at once, and waits for them.
@@ -200,7 +208,7 @@ func (r *run) copyTo(ctx context.Context, region, id string) (string, error) {
 			if err != nil || out.ImageId == nil {
 				return err
 			}
-			return removeCopy(ctx, client, *out.ImageId)
+			return r.removeCopy(ctx, client, *out.ImageId)
 		})
 	}
 	if err != nil {
@@ -210,7 +218,7 @@ func (r *run) copyTo(ctx context.Context, region, id string) (string, error) {
 	if made == "" {
 		return "", fault.New(fault.Upload, fmt.Errorf("copy to %s: the answer names no AMI", region), "")
 	}
-	r.onFailure(fmt.Sprintf("AMI %s in %s", made, region), func(ctx context.Context) error { return removeCopy(ctx, client, made) })
+	r.onFailure(fmt.Sprintf("AMI %s in %s", made, region), func(ctx context.Context) error { return r.removeCopy(ctx, client, made) })
 	return made, nil
 }
 
@@ -232,7 +240,7 @@ func (u *Uploader) copyRequest(region, id string) *ec2.CopyImageInput {
 }
 
 // removeCopy removes an AMI and its snapshots.
-func removeCopy(ctx context.Context, client *ec2.Client, id string) error {
+func (u *Uploader) removeCopy(ctx context.Context, client *ec2.Client, id string) error {
 	out, err := client.DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{id}})
 	if err = ignore(err, "InvalidAMIID.NotFound"); err != nil {
 		return err
@@ -245,7 +253,7 @@ func removeCopy(ctx context.Context, client *ec2.Client, id string) error {
 	}
 	for i := range out.Images {
 		for _, s := range snapshotsOf(&out.Images[i]) {
-			if err := deleteSnapshot(ctx, client, s); err != nil {
+			if err := u.deleteSnapshot(ctx, client, s); err != nil {
 				return err
 			}
 		}

@@ -216,7 +216,7 @@ func (r *run) cancelImport(ctx context.Context, task string) error {
 	}
 	switch status := aws.ToString(detail.Status); {
 	case detail.SnapshotId != nil && *detail.SnapshotId != "":
-		return deleteSnapshot(ctx, r.ec2, *detail.SnapshotId)
+		return r.deleteSnapshot(ctx, r.ec2, *detail.SnapshotId)
 	case status == "deleted" || status == "deleting" || status == "cancelled" || status == "cancelling":
 		return nil
 	}
