@@ -1,6 +1,7 @@
 package vmdk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -71,7 +72,7 @@ func Open(f *input.File, openFile OpenFile) (*input.Disk, error) {
 	if s.compressed {
 		d.Details = "streamOptimized"
 	}
-	if s.descriptor == nil {
+	if len(bytes.Trim(s.descriptor, "\x00")) == 0 { // QEMU leaves the room for one
 		return nil, input.Unsupported("name the file with the descriptor, which is text and lists all parts", "a part of a disk: there is no descriptor in it")
 	}
 	parsed, err := parseDescriptor(s.descriptor)

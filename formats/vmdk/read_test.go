@@ -88,6 +88,11 @@ func TestReadRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	split := disktest.Convert(t, raw, "-O", "vmdk", "-o", "subformat=twoGbMaxExtentSparse")
+	part, err := os.ReadFile(split + "-s001")
+	if err != nil {
+		t.Fatal(err)
+	}
 	stream, err := os.ReadFile(disktest.File(t, encode, disktest.Mixed(t, 2, 4<<20), "disk.vmdk"))
 	if err != nil {
 		t.Fatal(err)
@@ -132,6 +137,7 @@ func TestReadRefused(t *testing.T) {
 		"table beyond":      {changed(plain, func(b []byte) { le.PutUint32(b[le.Uint64(b[0x38:])*sectorSize:], 1<<30) }), fault.BadImage, "grain table"},
 		"cut a grain":       {plain[:len(plain)-sectorSize], fault.BadImage, "which has"},
 		"part":              {changed(plain, func(b []byte) { clear(b[0x1c:0x2c]) }), fault.Unsupported, "part of a disk"},
+		"part, by QEMU":     {part, fault.Unsupported, "part of a disk"},
 		"grain beyond":      {changed(plain, func(b []byte) { le.PutUint32(b[table(b, 0):], 1<<30) }), fault.BadImage, "which has"},
 		"parent":            {changed(plain, func(b []byte) { replace(b, "parentCID=ffffffff", "parentCID=12345678") }), fault.Unsupported, "parent"},
 		"compression":       {changed(stream, func(b []byte) { b[foot+0x4d] = 2 }), fault.Unsupported, "compression 2"},
