@@ -18,6 +18,7 @@ type image struct {
 	polls        int        // questions until it is seen to be available
 	failed       string
 	deprecated   string
+	disabled     bool
 }
 
 // task is an import of VM Import.
@@ -41,6 +42,15 @@ func (f *Front) FailImage(region, why string) {
 		}
 		return false
 	}})
+}
+
+// DisableImages disables all AMIs.
+func (f *Front) DisableImages() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, i := range f.images {
+		i.disabled = true
+	}
 }
 
 // FailImport lets import tasks end without a snapshot.
@@ -192,6 +202,9 @@ func (f *Front) describeImages(hr *http.Request, r Request) *answer {
 		i := f.images[item.text("imageId")]
 		if i == nil {
 			return
+		}
+		if i.disabled && r.Form.Get("IncludeDisabled") != "true" {
+			item.XMLName = name("shadow")
 		}
 		switch {
 		case i.failed != "":

@@ -36,6 +36,12 @@ func TestFailures(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{`AMI name "test image": is taken by ami-`, " in eu-central-1", "--aws-ami-name"}, true},
+		{"name taken by a disabled AMI", func(t *testing.T, f *moto.Front, o *Options) {
+			if _, err := upload(t, *o, smallDisk(t)); err != nil {
+				t.Fatal(err)
+			}
+			f.DisableImages()
+		}, []string{`AMI name "test image": is taken by ami-`}, true},
 		{"name taken where it is copied to", func(t *testing.T, f *moto.Front, o *Options) {
 			there := *o
 			there.Region = "us-east-1"

@@ -113,8 +113,10 @@ func (r *run) register(ctx context.Context) (string, error) {
 // or of any snapshot without one; "" where there is none.
 func (u *Uploader) findImage(ctx context.Context, client *ec2.Client, snapshot string) (string, error) {
 	out, err := client.DescribeImages(ctx, &ec2.DescribeImagesInput{
-		Owners:  []string{"self"},
-		Filters: []types.Filter{{Name: aws.String("name"), Values: []string{escapeFilter(u.opt.Name)}}},
+		Owners: []string{"self"},
+		// A disabled one has its name still.
+		IncludeDisabled: aws.Bool(true),
+		Filters:         []types.Filter{{Name: aws.String("name"), Values: []string{escapeFilter(u.opt.Name)}}},
 	})
 	if err != nil {
 		return "", err
