@@ -228,7 +228,7 @@ type run struct {
 	progress Progress
 	token    string // names the disk
 
-	snapshot string
+	snapshot string // that was made; "" once it is removed
 	undo     []undo
 }
 

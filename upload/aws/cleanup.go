@@ -31,6 +31,7 @@ func (r *run) removeOnFailure(client *ec2.Client, snapshot string) {
 		err := r.deleteSnapshot(ctx, client, snapshot)
 		if err == nil {
 			removeJournal(r.opt.Journals, snapshot)
+			r.snapshot = ""
 		}
 		return err
 	})
@@ -67,7 +68,7 @@ func (r *run) cleanUp(ctx context.Context, cause error) error {
 		}
 		cause = fmt.Errorf("%w; left behind in %s: %s", cause, r.opt.Region, strings.Join(left, ", "))
 	}
-	if r.snapshot != "" && r.opt.Method == EBS && (r.keeps() || len(left) > 0) && !errors.Is(cause, errOtherDisk) {
+	if r.snapshot != "" && r.opt.Method == EBS && !errors.Is(cause, errOtherDisk) {
 		cause = fmt.Errorf("%w; snapshot %s is kept", cause, r.snapshot)
 		hint = strings.TrimPrefix(hint+"; --aws-resume "+r.snapshot+" goes on with it", "; ")
 	}

@@ -373,6 +373,26 @@ func TestLeftBehindDenied(t *testing.T) {
 	says(t, err, fault.Upload, "InvalidParameterValue: no; left behind in eu-central-1: AMI ami-", "allow ec2:DeregisterImage to arn:")
 }
 
+// A snapshot that is removed is not said to be kept, whatever else is left.
+func TestLeftBehindElsewhere(t *testing.T) {
+	f := newFront(t)
+	opt := options(f)
+	opt.CopyTo = []string{"us-east-1", "us-west-2"}
+	denied := moto.Fault{Code: "UnauthorizedOperation", Status: 403, Text: "You are not authorized to perform this operation."}
+	denied.Action, denied.When = "ec2:CopyImage", func(r moto.Request) bool { return !r.DryRun && r.Region == "us-west-2" }
+	f.Break(denied)
+	denied.Action, denied.When = "ec2:DeregisterImage", func(r moto.Request) bool { return r.Region == "us-east-1" }
+	f.Break(denied)
+	_, err := upload(t, opt, smallDisk(t))
+	says(t, err, fault.Upload, "copy to us-west-2: UnauthorizedOperation", "AMI ami-", " in us-east-1 (not removed", "allow ec2:CopyImage to", "allow ec2:DeregisterImage to")
+	if text := err.Error() + fault.HintOf(err); strings.Contains(text, "kept") || strings.Contains(text, "resume") {
+		t.Error(text)
+	}
+	if l := left(t, f); len(l) > 0 {
+		t.Errorf("left: %v", l)
+	}
+}
+
 // Disks that no volume or object can hold are refused before anything is made.
 func TestTooLarge(t *testing.T) {
 	f := newFront(t)
