@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,17 +62,13 @@ inspect" does.`,
 
 // printInspection prints what was found out for people.
 func printInspection(out io.Writer, in *pipeline.Inspection) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(w, "%s:\t%s\n", name, value)
-		}
-	}
+	lines := newRows(out)
+	row := lines.add
 	row("Image", in.Reference)
 	row("Digest", in.Digest)
 	row("Architecture", in.Arch)
 	for _, text := range in.Signed {
-		row("Signed", oneLine(text))
+		row("Signed", text)
 	}
 	row("Kind", in.Kind)
 	row("Version", in.Version)
@@ -112,18 +107,18 @@ func printInspection(out io.Writer, in *pipeline.Inspection) error {
 		if l.CreatedBy != "" {
 			size += ", " + shorten(l.CreatedBy, 60)
 		}
-		row(fmt.Sprintf("Layer %d", i+1), oneLine(l.Digest[:min(19, len(l.Digest))]+" "+size))
+		row(fmt.Sprintf("Layer %d", i+1), l.Digest[:min(19, len(l.Digest))]+" "+size)
 	}
 	for _, r := range in.Refused {
-		row("Refused", oneLine(r.Reason))
+		row("Refused", r.Reason)
 		if r.Hint != "" {
-			row("  hint", oneLine(r.Hint))
+			row("  hint", r.Hint)
 		}
 	}
 	if len(in.Refused) == 0 && in.Deep != nil {
 		row("Refused", "nothing")
 	}
-	return w.Flush()
+	return lines.flush()
 }
 
 // shorten cuts a text after n characters.

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,8 +18,8 @@ import (
 )
 
 // isFile tells whether an argument is a file, or a device, and no image: what is there
-// under that name, or can be nothing else, or is called as disks are. Images in files have their transport before
-// them.
+// under that name, or can be nothing else, or is called as disks are. Images in files
+// have their transport before them.
 func isFile(arg string) bool {
 	for _, prefix := range []string{"/", "./", "../"} {
 		if strings.HasPrefix(arg, prefix) {
@@ -76,12 +75,8 @@ func inspectFile(cmd *cobra.Command, from pipeline.DiskFile, mode string, asJSON
 
 // printDisk prints what is on a disk for people.
 func printDisk(out io.Writer, r *pipeline.DiskReport) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(w, "%s:\t%s\n", name, oneLine(value))
-		}
-	}
+	lines := newRows(out)
+	row := lines.add
 	row("Disk", r.Path)
 	format := r.Format
 	if r.Details != "" {
@@ -132,5 +127,5 @@ func printDisk(out io.Writer, r *pipeline.DiskReport) error {
 	for _, text := range append(r.Warnings, r.Notes...) {
 		row("Note", text)
 	}
-	return w.Flush()
+	return lines.flush()
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -139,12 +138,8 @@ line says to the installer goes before these settings.`,
 
 // printISO prints a report for people.
 func printISO(out io.Writer, r *remaster.Report) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(w, "%s:\t%s\n", name, oneLine(value))
-		}
-	}
+	lines := newRows(out)
+	row := lines.add
 	row("Volume id", r.VolumeID)
 	row("Application", r.Application)
 	row("Publisher", r.Publisher)
@@ -193,7 +188,7 @@ func printISO(out io.Writer, r *remaster.Report) error {
 	for _, p := range r.Problems {
 		row("Problem", p)
 	}
-	return w.Flush()
+	return lines.flush()
 }
 
 // names says which names the ISO has.

@@ -315,8 +315,8 @@ func (r *reader) Map(off int64) (input.Run, error) {
 }
 
 // part returns what begins at the offset inner of a cluster, up to the end of the
-// cluster at most. QEMU may
-// leave the end of the last cluster out of the file, where it is zero.
+// cluster at most. QEMU may leave the end of the last cluster out of the file, where it
+// is zero.
 func (r *reader) part(e entry, inner int64) input.Run {
 	switch e.alloc {
 	case 0:

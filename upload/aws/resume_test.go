@@ -47,6 +47,17 @@ func half(t *testing.T, f *moto.Front, opt Options, d Disk) (id string, confirme
 	return id, confirmed
 }
 
+// pending returns the options that go on with a snapshot of which a half is there.
+func pending(t *testing.T) (*moto.Front, Options, Disk) {
+	t.Helper()
+	f := newFront(t)
+	opt := options(f)
+	opt.Keep = true
+	d := newDisk(t)
+	opt.Resume, _ = half(t, f, opt, d)
+	return f, opt, d
+}
+
 // An upload goes on where it stopped, and sends only what is missing.
 func TestResume(t *testing.T) {
 	f := newFront(t)
@@ -78,13 +89,9 @@ func TestResume(t *testing.T) {
 
 // Without a journal all blocks are sent again.
 func TestResumeElsewhere(t *testing.T) {
-	f := newFront(t)
-	opt := options(f)
-	opt.Keep = true
-	d := newDisk(t)
-	id, _ := half(t, f, opt, d)
+	f, opt, d := pending(t)
+	id := opt.Resume
 	before := len(f.Requests("ebs:PutSnapshotBlock"))
-	opt.Resume = id
 	if _, err := upload(t, opt, d); err != nil {
 		t.Fatal(err)
 	}
@@ -177,12 +184,9 @@ func TestResumeInterrupted(t *testing.T) {
 
 // What cannot be resumed is refused, and stays as it is.
 func TestResumeRefused(t *testing.T) {
-	f := newFront(t)
-	opt := options(f)
-	opt.Keep = true
-	d := newDisk(t)
-	id, _ := half(t, f, opt, d)
-	opt.Resume, opt.Keep = id, false
+	f, opt, d := pending(t)
+	id := opt.Resume
+	opt.Keep = false
 
 	other := smallDisk(t)
 	_, err := upload(t, opt, other)
@@ -210,12 +214,9 @@ func TestResumeRefused(t *testing.T) {
 // Only a snapshot that imgbuild made, and that is as the flags want it, becomes an
 // AMI; that is found out before the build.
 func TestResumeForeign(t *testing.T) {
-	f := newFront(t)
-	opt := options(f)
-	opt.Keep = true
-	d := newDisk(t)
-	id, _ := half(t, f, opt, d)
-	opt.Resume, opt.Keep = id, false
+	f, opt, d := pending(t)
+	id := opt.Resume
+	opt.Keep = false
 	refuse := func(opt Options, words ...string) {
 		t.Helper()
 		u, err := New(t.Context(), opt)
@@ -253,13 +254,9 @@ func TestResumeEncrypted(t *testing.T) {
 
 // A snapshot that ended in an error is of no use to anybody, and is removed.
 func TestResumeError(t *testing.T) {
-	f := newFront(t)
-	opt := options(f)
-	opt.Keep = true
-	d := newDisk(t)
-	id, _ := half(t, f, opt, d)
+	f, opt, d := pending(t)
+	id := opt.Resume
 	f.Break(moto.Fault{Action: "ebs:CompleteSnapshot", Do: func(moto.Request) { f.Fail(id, "Given key ID is not accessible") }})
-	opt.Resume = id
 	_, err := upload(t, opt, d)
 	refused(t, f, err, fault.Upload, "snapshot "+id+": Given key ID is not accessible")
 	if strings.Contains(err.Error()+fault.HintOf(err), "resume") {
@@ -317,15 +314,11 @@ func TestResumeAfterOutage(t *testing.T) {
 
 // A snapshot of one's own may be pending for other reasons, or broken.
 func TestResumeBroken(t *testing.T) {
-	f := newFront(t)
-	opt := options(f)
-	opt.Keep = true
-	d := newDisk(t)
-	id, _ := half(t, f, opt, d)
+	f, opt, d := pending(t)
+	id := opt.Resume
 	if _, err := client(t, f, home).ec2.DeleteSnapshot(t.Context(), &ec2.DeleteSnapshotInput{SnapshotId: &id}); err != nil {
 		t.Fatal(err)
 	}
-	opt.Resume = id
 	_, err := upload(t, opt, d)
 	refused(t, f, err, fault.Upload, "snapshot "+id+": InvalidSnapshot.NotFound")
 }
