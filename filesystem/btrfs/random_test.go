@@ -1,6 +1,7 @@
 package btrfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,9 +17,9 @@ import (
 
 type chooser struct{ fstest.Chooser }
 
-// name returns a name of up to 200 bytes of any value.
+// name returns a name of up to 200 bytes of any value, that no other n has.
 func (c *chooser) name(n int) string {
-	b := []byte(fmt.Sprint(n))
+	b := []byte(fmt.Sprint(n, "-"))
 	for range c.UpTo(190) / (1 + c.UpTo(8)) {
 		b = append(b, byte(n*31+len(b)*7)|1)
 	}
@@ -32,6 +33,7 @@ func (c *chooser) tree(t testing.TB) (root *tree.Inode, paths []string) {
 	dirs := []*tree.Inode{root}
 	paths = []string{""}
 	var files []*tree.Inode
+	alike := map[*tree.Inode]int{} // bytes of a directory's entries with the same hash
 	for n := 0; len(c.B) > 0 && n < 1000; n++ {
 		at := c.UpTo(len(dirs) - 1)
 		dir, name := dirs[at], c.name(n)
@@ -54,7 +56,11 @@ func (c *chooser) tree(t testing.TB) (root *tree.Inode, paths []string) {
 			i = fstest.File("")
 		case 5:
 			for k := range c.UpTo(60) {
-				dir.Set(collision(fmt.Sprint(n, "-", k, strings.Repeat("z", c.UpTo(100)))), fstest.File(""))
+				same := collision(fmt.Sprint(n, "-", k, strings.Repeat("z", c.UpTo(100))))
+				if alike[dir] += sizeDirItem + len(same); alike[dir] > maxItem {
+					break // TestRefused has more
+				}
+				dir.Set(same, fstest.File(""))
 			}
 			i = fstest.File("")
 		case 6:
@@ -114,6 +120,7 @@ func FuzzWrite(f *testing.F) {
 		r.Read(b)
 		f.Add(b, uint16(n))
 	}
+	f.Add(bytes.Repeat([]byte{60}, 1000), uint16(0)) // a directory of names with the same hash
 	f.Fuzz(func(t *testing.T, b []byte, free uint16) {
 		c := chooser{fstest.Chooser{B: b}}
 		root, paths := c.tree(t)
