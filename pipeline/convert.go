@@ -94,7 +94,7 @@ func openDisk(ctx context.Context, from DiskFile, unpacked *artefact, o *Options
 			return nil, usage(fmt.Errorf("%s: is the disk itself", path), "choose another directory with --output")
 		}
 	}
-	d, err := openUnpacked(ctx, from, func() (*os.File, error) {
+	d, err := openUnpacked(ctx, from, true, func() (*os.File, error) {
 		a, err := createArtefact(filepath.Join(o.Output, "unpacked"))
 		if err != nil {
 			return nil, err
@@ -121,11 +121,13 @@ func openDisk(ctx context.Context, from DiskFile, unpacked *artefact, o *Options
 }
 
 // openUnpacked opens a disk. Where it has to be unpacked, that goes to the file that
-// temp returns, which whoever calls it removes.
-func openUnpacked(ctx context.Context, from DiskFile, temp func() (*os.File, error), p Progress) (*diskfile.File, error) {
+// temp returns, which whoever calls it removes. With verify, all of it is compared
+// with the digests that an archive names.
+func openUnpacked(ctx context.Context, from DiskFile, verify bool, temp func() (*os.File, error), p Progress) (*diskfile.File, error) {
 	last, used := int64(0), false
 	return diskfile.Open(ctx, from.Path, diskfile.Options{
 		Format: from.Format,
+		Verify: verify,
 		Temp: func() (*os.File, error) {
 			if used {
 				return nil, fault.New(fault.Unsupported, errors.New("compressed twice"), "unpack it first")

@@ -34,7 +34,7 @@ func SurveyDisk(ctx context.Context, from DiskFile, tempDir string, p Progress) 
 			}
 		}
 	}()
-	d, err := openUnpacked(ctx, from, func() (f *os.File, err error) {
+	d, err := openUnpacked(ctx, from, false, func() (f *os.File, err error) {
 		if unpacked, err = os.CreateTemp(tempDir, "imgbuild-"); err != nil {
 			return nil, outputError(err)
 		}

@@ -3,6 +3,8 @@ package diskfile
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -101,6 +103,11 @@ func (o *opener) openTar(p *part) error {
 	if len(disks) != 1 {
 		return input.Unsupported("unpack it, and convert one by one", "%d disks in the %s", len(disks), name)
 	}
+	if ovf && o.opt.Verify {
+		if err := o.checkAppliance(p, list); err != nil {
+			return err
+		}
+	}
 	return o.openSection(p, disks[0])
 }
 
@@ -168,18 +175,18 @@ const maxDocument = 4 << 20
 var reDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 // openImage opens the disk of a container image: the only file below /disk of its
-// layers. Digests are not checked.
+// layers.
 func (o *opener) openImage(s blobStore) error {
 	type descriptor struct{ Digest string }
 	var index struct{ Manifests []descriptor }
-	if err := document(s, "index.json", &index); err != nil {
+	if err := document(s, "index.json", "", &index); err != nil {
 		return err
 	}
 	if len(index.Manifests) != 1 {
 		return input.Unsupported("copy one of them to a layout of its own", "%d images in the layout", len(index.Manifests))
 	}
 	var manifest struct{ Layers []descriptor }
-	if err := blob(s, index.Manifests[0].Digest, &manifest); err != nil {
+	if err := o.blob(s, index.Manifests[0].Digest, &manifest); err != nil {
 		return err
 	}
 	if len(manifest.Layers) != 1 {
@@ -188,9 +195,15 @@ func (o *opener) openImage(s blobStore) error {
 	if !reDigest.MatchString(manifest.Layers[0].Digest) {
 		return input.Bad("digest %.100q", manifest.Layers[0].Digest)
 	}
-	layer, err := s.open("blobs/sha256/" + manifest.Layers[0].Digest[len("sha256:"):])
+	sum := manifest.Layers[0].Digest[len("sha256:"):]
+	layer, err := s.open("blobs/sha256/" + sum)
 	if err != nil {
 		return missing(err)
+	}
+	if o.opt.Verify {
+		if err := o.check(io.NewSectionReader(layer, 0, layer.Size()), "blobs/sha256/"+sum, digest{"sha256", sum}); err != nil {
+			return err
+		}
 	}
 	if layer.head, err = layer.Read(0, min(layer.Size(), sizeProbe)); err != nil {
 		return err
@@ -214,11 +227,15 @@ func (o *opener) openImage(s blobStore) error {
 	return o.openSection(layer, disks[0])
 }
 
-func blob(s blobStore, digest string, v any) error {
+func (o *opener) blob(s blobStore, digest string, v any) error {
 	if !reDigest.MatchString(digest) {
 		return input.Bad("digest %.100q", digest)
 	}
-	return missing(document(s, "blobs/sha256/"+digest[len("sha256:"):], v))
+	name, sum := "blobs/sha256/"+digest[len("sha256:"):], ""
+	if o.opt.Verify {
+		sum = digest[len("sha256:"):]
+	}
+	return missing(document(s, name, sum, v))
 }
 
 func missing(err error) error {
@@ -228,7 +245,8 @@ func missing(err error) error {
 	return err
 }
 
-func document(s blobStore, name string, v any) error {
+// document decodes the file of that name, whose SHA-256 is sum unless that is "".
+func document(s blobStore, name, sum string, v any) error {
 	p, err := s.open(name)
 	if err != nil {
 		return err
@@ -239,6 +257,9 @@ func document(s blobStore, name string, v any) error {
 	b, err := p.Read(0, p.Size())
 	if err != nil {
 		return err
+	}
+	if got := sha256.Sum256(b); sum != "" && hex.EncodeToString(got[:]) != sum {
+		return damaged(name, "sha256", hex.EncodeToString(got[:]))
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return input.Bad("%s: %v", name, err)

@@ -31,6 +31,9 @@ type Options struct {
 	// cannot be read at random, as it is compressed. Whoever gave it removes it. A
 	// nil Temp refuses such files.
 	Temp func() (*os.File, error)
+	// Verify compares the disk of an appliance and of a container image with the
+	// digests that come with it, which takes reading the file once more.
+	Verify bool
 	// Progress is called with the number of bytes of the file that were unpacked
 	// so far, and all of them. It may be nil.
 	Progress func(done, total int64)

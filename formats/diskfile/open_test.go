@@ -305,6 +305,100 @@ func TestOpenCancelled(t *testing.T) {
 	}
 }
 
+// TestVerify damages each part of archives that name digests, and has the tools that
+// make such archives make some.
+func TestVerify(t *testing.T) {
+	img := disktest.Image(t, 1<<20, disk.Extent{Data: content.Bytes(disktest.Text(300000))})
+	want := disktest.Raw(t, img, 1)
+	archive := disktest.Create(t, "image.tar")
+	if _, err := containerdisk.WriteArchive(t.Context(), img, archive, containerdisk.Options{Arch: "amd64"}); err != nil {
+		t.Fatal(err)
+	}
+	appliance := disktest.Create(t, "image.ova")
+	if err := ova.Write(t.Context(), img, appliance, ova.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	open := func(b []byte, verify bool) error {
+		path := filepath.Join(t.TempDir(), "archive")
+		if err := os.WriteFile(path, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Open(t.Context(), path, Options{Verify: verify})
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		disktest.CheckRead(t, d.Image, want, 512)
+		return nil
+	}
+	for _, file := range []*os.File{archive, appliance} {
+		b, err := os.ReadFile(file.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := open(b, true); err != nil {
+			t.Fatalf("%s: %v", file.Name(), err)
+		}
+		list, err := members(&part{File: input.NewFile(bytes.NewReader(b), int64(len(b)))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range list {
+			if m.name == "oci-layout" || m.name == "index.json" || m.size == 0 || strings.HasSuffix(m.name, ".mf") {
+				continue // nothing names their digests
+			}
+			bad := bytes.Clone(b)
+			bad[m.off+m.size-1] ^= 1
+			err := open(bad, true)
+			if bytes.Contains(b[m.off:m.off+min(m.size, 4096)], []byte(`"rootfs"`)) && err == nil {
+				continue // the image's config, which is not read
+			}
+			if fault.ClassOf(err) != fault.BadImage || !strings.Contains(err.Error(), m.name+"\" is damaged") {
+				t.Errorf("%s damaged: %v", m.name, err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		kind string
+		bad  bool
+		text string
+	}{
+		{"sha1", false, ""}, {"sha256", false, ""}, {"sha512", false, ""},
+		{"sha1", true, "is damaged"}, {"sha512", true, "is damaged"}, {"md5", false, "of the kind \"md5\""},
+	} {
+		path := filepath.Join(t.TempDir(), "made.ova")
+		disktest.Tool(t, "sh", "-c", `cd "$(dirname "$2")" && tar -xf "$1" && for f in *.ovf *.vmdk; do
+			printf '%s (%s) = %s\n' "$(echo "$3" | tr a-z A-Z)" "$f" "$("$3sum" <"$f" | cut -d ' ' -f 1 | tr 0-9a-f "$4")"
+		done >*.mf && tar -cf "$2" *.ovf *.mf *.vmdk`, "sh", appliance.Name(), path, c.kind, map[bool]string{false: "0-9a-f", true: "1-9a-f0"}[c.bad])
+		d, err := Open(t.Context(), path, Options{Verify: true})
+		if err == nil {
+			d.Close()
+		}
+		if (err == nil) != (c.text == "") || err != nil && !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// FuzzManifest reads manifests of appliances.
+func FuzzManifest(f *testing.F) {
+	f.Add([]byte("SHA256(a.ovf)= 00ff\nSHA1 (b (1).vmdk) = 00FF\r\n\nSHA-512(c)=0"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		list, err := parseManifest(b)
+		if err != nil {
+			if list != nil || fault.ClassOf(err) != fault.BadImage {
+				t.Error(err)
+			}
+			return
+		}
+		for name, d := range list {
+			if name == "" || d.sum == "" || d.algorithm != strings.ToLower(d.algorithm) || !bytes.Contains(b, []byte(name)) {
+				t.Errorf("%q: %+v", name, d)
+			}
+		}
+	})
+}
+
 // FuzzOpen opens archives and everything else.
 func FuzzOpen(f *testing.F) {
 	archive := disktest.Create(f, "image.tar")
@@ -328,7 +422,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		temp, _ := temporary(t)
-		o := &opener{ctx: t.Context(), opt: Options{Temp: temp}, disk: &File{}}
+		o := &opener{ctx: t.Context(), opt: Options{Temp: temp, Verify: len(b)%2 == 1}, disk: &File{}}
 		defer func() { o.disk.Close() }()
 		if err := o.open(&part{File: input.NewFile(bytes.NewReader(b), int64(len(b)))}); err != nil {
 			return
