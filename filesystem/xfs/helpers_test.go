@@ -50,7 +50,7 @@ func repair(t testing.TB, image string) {
 // complaints returns what xfs_repair says besides its phases.
 func complaints(t testing.TB, image string) string {
 	t.Helper()
-	out, err := tool(t, "xfs_repair", "-n", "-f", image)
+	out, err := fstest.XFSRepair(t, "-f", image)
 	var found []string
 	for line := range strings.Lines(out) {
 		if line = strings.TrimSpace(line); !repairPhase(line) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"imgbuild/test/fstest"
 	"imgbuild/test/image"
 )
 
@@ -170,7 +171,9 @@ func checkDisk(t *testing.T, dir string) *diskPlan {
 		case "ext4":
 			check(t, "e2fsck", "e2fsprogs", "-fn", part)
 		case "xfs":
-			check(t, "xfs_repair", "xfsprogs", "-n", "-f", part)
+			if out, err := fstest.XFSRepair(t, "-f", part); err != nil {
+				t.Errorf("xfs_repair: %v\n%s", err, out)
+			}
 		case "btrfs":
 			check(t, "btrfs", "btrfs-progs", "check", "--readonly", part)
 		case "vfat":

@@ -14,6 +14,7 @@ import (
 
 	"imgbuild/content"
 	"imgbuild/filesystem/xfs"
+	"imgbuild/test/fstest"
 	"imgbuild/tree"
 )
 
@@ -118,7 +119,10 @@ func xfsVariants() map[string]xfs.Options {
 // xfsCheck fails the test when xfs_repair finds something.
 func xfsCheck(t testing.TB, image string) {
 	t.Helper()
-	out := run(t, "xfs_repair", "-n", "-f", image)
+	out, err := fstest.XFSRepair(t, "-f", image)
+	if err != nil {
+		t.Fatalf("xfs_repair: %v\n%s", err, out)
+	}
 	for _, bad := range []string{"would ", "bad ", "ALERT", "corrupt"} {
 		if strings.Contains(strings.ReplaceAll(out, "would be", ""), bad) {
 			t.Fatal(out)
