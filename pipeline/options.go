@@ -183,8 +183,12 @@ func (o *Options) validate() error {
 	if o.Arch == "" {
 		o.Arch = o.HostArch
 	}
-	if o.Output == "" {
+	switch o.Output {
+	case "":
 		o.Output = "."
+	case "-":
+		// Some formats have their header written last.
+		return usage(errors.New("--output -: results are files, and do not go to stdout"), "name a directory; one of this name is ./-")
 	}
 	if len(o.Types) == 0 {
 		o.Types = []Type{QCOW2}

@@ -100,13 +100,19 @@ func (s *fileServer) answer(w http.ResponseWriter, r *http.Request) {
 	if name == "" {
 		name = "."
 	}
+	// Opening a pipe would wait for somebody to write to it.
+	info, err := s.root.Stat(name)
+	if err != nil || !info.IsDir() && !info.Mode().IsRegular() {
+		http.Error(w, "no such file", http.StatusNotFound)
+		return
+	}
 	f, err := s.root.Open(name)
 	if err != nil {
 		http.Error(w, "no such file", http.StatusNotFound)
 		return
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	info, err = f.Stat()
 	switch {
 	case err == nil && info.IsDir():
 		s.list(w, f)

@@ -98,6 +98,7 @@ func TestBadImage(t *testing.T) {
 		}, code: 6, want: "systemd", hint: true},
 		{name: "unknown type", args: []string{"--type", "floppy"}, code: 2, want: "floppy", hint: true},
 		{name: "unknown flag", args: []string{"--nonsense"}, code: 2, want: "nonsense", hint: true},
+		{name: "stdout", args: []string{"--output", "-"}, code: 2, want: "stdout", hint: true},
 		{name: "unknown architecture", args: []string{"--target-arch", "pdp11"}, code: 2, want: "pdp11", hint: true},
 		{name: "bad size", args: []string{"--size", "10 gigs"}, code: 2, want: "gigs"},
 		{name: "bad config", args: []string{"--config", "/nonexistent.toml"}, code: 2, want: "nonexistent"},
