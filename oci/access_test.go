@@ -310,7 +310,7 @@ func TestRetryAfter(t *testing.T) {
 	})
 	start = time.Now()
 	wantFault(t, openErr(t, s.host+"/org/os:1", Options{}), fault.NotFound, "429")
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("took %v", took)
 	}
 }

@@ -355,9 +355,13 @@ func TestHostileRegistry(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			opt := Options{Arch: "amd64"}
+			if strings.HasPrefix(name, "silent") {
+				opt.IdleTimeout = 300 * time.Millisecond
+			}
 			start := time.Now()
-			_, layers, err := pulled(t, s.host+"/org/os@"+m.Digest, Options{Arch: "amd64", IdleTimeout: 300 * time.Millisecond}, cache)
-			if took := time.Since(start); took > 8*time.Second {
+			_, layers, err := pulled(t, s.host+"/org/os@"+m.Digest, opt, cache)
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("took %v", took)
 			}
 			if left := files(t, cache.tempDir()); len(left) > 0 {
@@ -421,7 +425,7 @@ func TestCancelPull(t *testing.T) {
 		if err == nil || ctx.Err() == nil || !strings.Contains(err.Error(), "context canceled") {
 			t.Errorf("got %v", err)
 		}
-		if took := time.Since(start); took > time.Second {
+		if took := time.Since(start); took > 20*time.Second { // a third of the idle time-out
 			t.Errorf("took %v", took)
 		}
 		img.Close()

@@ -24,11 +24,22 @@ func systemPaths(n int) []string {
 }
 
 // A large image has 150,000 paths, and labelling them has to be fast beside
-// reading them: some 10 s. The limits leave room for a busy machine.
+// reading them: some 10 s. A busy machine has a few tries.
 func TestSpeed(t *testing.T) {
 	const n = 150_000
 	file := policyFile(t, "default")
 	paths := systemPaths(n)
+	for range 5 {
+		if load, took := speed(t, file, paths); load <= time.Second && took <= 2*time.Second {
+			return
+		}
+	}
+	t.Error("too slow every time")
+}
+
+// speed measures loading a policy and looking the paths up in it.
+func speed(t *testing.T, file string, paths []string) (load, took time.Duration) {
+	t.Helper()
 	var before, after runtime.MemStats
 	root := policyTree(t, file, "default")
 	runtime.GC()
@@ -38,7 +49,7 @@ func TestSpeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	load := time.Since(start)
+	load = time.Since(start)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	start = time.Now()
@@ -47,12 +58,11 @@ func TestSpeed(t *testing.T) {
 			t.Fatalf("%s has no label", path)
 		}
 	}
-	took := time.Since(start)
-	t.Logf("load %v, %d KiB; %d look-ups %v, %v each", load, (int64(after.HeapAlloc)-int64(before.HeapAlloc))/1024, n, took, took/n)
-	if load > time.Second || took > 2*time.Second {
-		t.Errorf("load took %v, %d look-ups %v", load, n, took)
-	}
+	took = time.Since(start)
+	n := len(paths)
+	t.Logf("load %v, %d KiB; %d look-ups %v, %v each", load, (int64(after.HeapAlloc)-int64(before.HeapAlloc))/1024, n, took, took/time.Duration(n))
 	runtime.KeepAlive(p)
+	return load, took
 }
 
 func BenchmarkLoad(b *testing.B) {
