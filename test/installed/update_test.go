@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"imgbuild/test/qemu"
 )
@@ -23,7 +22,7 @@ func TestUpdate(t *testing.T) {
 			disk := rawDisk(t, layout)
 			first, second := deploySecond(t, disk)
 			for _, f := range []qemu.Firmware{qemu.UEFI, qemu.BIOS} {
-				m, err := qemu.Boot(context.Background(), disk, qemu.Options{Firmware: f, Timeout: 4 * time.Minute})
+				m, err := qemu.Boot(context.Background(), disk, qemu.Options{Firmware: f})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -16,7 +16,7 @@ func TestBootArm64(t *testing.T) {
 	for _, f := range []Firmware{UEFI, SecureBoot} {
 		t.Run(string(f), func(t *testing.T) {
 			start := time.Now()
-			m, err := Boot(context.Background(), filepath.Join(dir, "image/disk.raw"), Options{Arch: "arm64", Firmware: f, Timeout: 8 * time.Minute})
+			m, err := Boot(context.Background(), filepath.Join(dir, "image/disk.raw"), Options{Arch: "arm64", Firmware: f})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	defaultTimeout = 5 * time.Minute
-	defaultMemory  = 1536 // MiB
+	defaultTimeout = 10 * time.Minute // without KVM, beside other tests; half a minute on an idle machine
+	defaultMemory  = 1536             // MiB
 	pollInterval   = 200 * time.Millisecond
 	tailLines      = 40
-	hangTime       = time.Minute // without a line, see hangs
+	hangTime       = time.Minute // without a line, see hangs; more after each restart
 	maxRestarts    = 2
 )
 
@@ -46,13 +46,15 @@ type Options struct {
 	Disks    []string       // raw or qcow2 images of further disks, which are written to
 	Targets  []Attached     // further disks, on buses of their own
 	Memory   int            // MiB, default 1536
-	Timeout  time.Duration  // default: 5 minutes
+	Timeout  time.Duration  // default: 10 minutes
 	LogPath  string         // of the serial console; default: kept only while booting
 	Netboot  string         // URL of a script that iPXE in the network card starts by a BIOS, before the boot medium
+	SSH      bool           // of a Machine: a way to its port 22
 	KVM      bool           // use it; the emulation is slower but the same everywhere
 	Expect   *regexp.Regexp // wait for a line that matches, in place of the marker
 
-	talk *talk // of a Machine
+	talk     *talk         // of a Machine
+	patience time.Duration // with a kernel that says nothing
 }
 
 // Attached is a disk beside the boot medium, which is written to.
@@ -69,6 +71,8 @@ type Attached struct {
 func Boot(ctx context.Context, image string, o Options) (Marker, error) {
 	o = o.withDefaults()
 	for restarts := 0; ; restarts++ {
+		// What seems to hang on a busy machine may only be slow.
+		o.patience = hangTime * time.Duration(1+2*restarts)
 		m, err := o.boot(ctx, image)
 		m.Restarts = restarts
 		if !errors.Is(err, errHung) || restarts == maxRestarts {
@@ -95,6 +99,9 @@ func (o Options) boot(ctx context.Context, image string) (Marker, error) {
 	}
 	args, err := arguments(ctx, dir, image, o)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = interrupted(ctx, o, nil)
+		}
 		return Marker{}, fmt.Errorf("%s: %w", image, err)
 	}
 	m, err := run(ctx, args, o)
@@ -294,7 +301,7 @@ func run(ctx context.Context, args []string, o Options) (Marker, error) {
 		}
 		if len(log) != size {
 			size, grown = len(log), time.Now()
-		} else if time.Since(grown) > hangTime && hangs(log) {
+		} else if time.Since(grown) > o.patience && hangs(log) {
 			return Marker{}, fmt.Errorf("%w\n%s", errHung, tail(log))
 		}
 		if m, ok, err := o.find(log); ok {
@@ -316,7 +323,7 @@ func run(ctx context.Context, args []string, o Options) (Marker, error) {
 }
 
 // errHung is a machine that stopped in the kernel, for a reason that is QEMU's.
-var errHung = errors.New("the kernel hangs before it runs anything, or in code that it patched")
+var errHung = errors.New("the machine hangs, for a reason of QEMU")
 
 // hangs tells of a log that does not grow whether it ends in the kernel, before
 // anything of the image runs. QEMU without KVM, with several processors, comes to
@@ -325,9 +332,12 @@ var errHung = errors.New("the kernel hangs before it runs anything, or in code t
 //
 // Nor is a kernel that runs into a breakpoint of its own: it sets them while it
 // patches its code, and one processor took one for real, in some five hundred starts.
+// Nor is one that says itself that a processor of its does not go on, and does not.
 func hangs(log []byte) bool {
-	if bytes.Contains(log, []byte("] Oops: int3: ")) {
-		return true
+	for _, stuck := range []string{"] Oops: int3: ", "] watchdog: BUG: soft lockup - CPU#", " detected stalls on CPUs/tasks", " self-detected stall on CPU"} {
+		if bytes.Contains(log, []byte(stuck)) {
+			return true
+		}
 	}
 	for _, begun := range []string{"] Run /init", "systemd", "Starting the installer"} {
 		if bytes.Contains(log, []byte(begun)) {
@@ -340,6 +350,9 @@ func hangs(log []byte) bool {
 
 func interrupted(ctx context.Context, o Options, log []byte) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if hangs(log) {
+			return fmt.Errorf("%w, and no marker in %v\n%s", errHung, o.Timeout, tail(log))
+		}
 		return fmt.Errorf("no marker in %v\n%s", o.Timeout, tail(log))
 	}
 	return ctx.Err()
@@ -350,8 +363,8 @@ func (o Options) find(log []byte) (Marker, bool, error) {
 	if o.Expect == nil {
 		return FindMarker(log)
 	}
-	for line := range bytes.Lines(bytes.ReplaceAll(log, []byte{'\r'}, nil)) {
-		if text, ok := bytes.CutSuffix(line, []byte{'\n'}); ok && o.Expect.Match(text) {
+	for line := range bytes.Lines(lines(log)) {
+		if text := bytes.TrimSuffix(line, []byte{'\n'}); o.Expect.Match(text) {
 			return Marker{Line: string(text)}, true, nil
 		}
 	}

@@ -56,7 +56,7 @@ func TestBoot(t *testing.T) {
 	const text = "loading\r\nSAMPLE-NOTE careful\r\nSAMPLE-BOOT-OK 1 2 3 firmware=bios uptime=1.5\r\n"
 	data := bootSector(text, false)
 	image, log := writeImage(t, data), filepath.Join(t.TempDir(), "serial,log")
-	m, err := Boot(context.Background(), image, Options{Firmware: BIOS, Timeout: time.Minute, LogPath: log})
+	m, err := Boot(context.Background(), image, Options{Firmware: BIOS, LogPath: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestBoot(t *testing.T) {
 	if b, err := os.ReadFile(image); err != nil || !bytes.Equal(b, data) {
 		t.Errorf("the image has changed: %v", err)
 	}
-	m, err = Boot(context.Background(), image, Options{Firmware: BIOS, Bus: SATA, Timeout: time.Minute, Expect: regexp.MustCompile("^load")})
+	m, err = Boot(context.Background(), image, Options{Firmware: BIOS, Bus: SATA, Expect: regexp.MustCompile("^load")})
 	if err != nil || m.Line != "loading" {
 		t.Errorf("%+v, %v", m, err)
 	}
@@ -96,9 +96,6 @@ func TestBootFails(t *testing.T) {
 		"cancelled":   {ctx, image, Options{Firmware: BIOS}, "canceled"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if c.o.Timeout == 0 {
-				c.o.Timeout = time.Minute
-			}
 			_, err := Boot(c.ctx, c.image, c.o)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, expected %q", err, c.want)

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,7 +50,7 @@ partitioning_mode = "raw"
 fips = true
 
 [customizations.kernel]
-append = "sample=\"a b\" audit=0"
+append = "sample=\"a b\" audit=0 systemd.default_timeout_start_sec=15min"
 
 [[customizations.sshkey]]
 user = "root"
@@ -214,7 +215,7 @@ func TestConfig(t *testing.T) {
 	if fixtures == "" {
 		t.Skip("the fixtures are not part of this checkout; IMGBUILD_FIXTURES names their directory")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 	signer, public := newKey(t)
 	authority := newCertificate(t)
@@ -238,7 +239,7 @@ func TestConfig(t *testing.T) {
 	if out, err := remote(admin, "echo '"+plainPassword+"' | sudo -S -p '' id -un"); err != nil || out != "root" {
 		t.Errorf("sudo of a member of group sudo: %q, %v", out, err)
 	}
-	if _, err := ssh.Dial("tcp", m.SSH, clientConfig("admin", ssh.Password("wrong"))); err == nil {
+	if _, err := connect(m.SSH, clientConfig("admin", ssh.Password("wrong"))); err == nil {
 		t.Error("a wrong password logs in")
 	}
 
@@ -385,11 +386,12 @@ func cpioFile(name, data string) string {
 func start(ctx context.Context, t *testing.T, disk string) (*Machine, string) {
 	t.Helper()
 	for restarts := 0; ; restarts++ {
-		m, err := Start(ctx, disk, Options{Firmware: UEFI, Memory: 2048})
+		m, err := Start(ctx, disk, Options{Firmware: UEFI, Memory: 2048, SSH: true})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(m.Stop)
+		m.patience = 3 * time.Minute // a kernel may be quiet
 		begin := time.Now()
 		_, err = m.Expect(ctx, regexp.MustCompile(`(?m)^FIXTURE-BOOT-OK .*\n`))
 		if errors.Is(err, ErrHung) && restarts < maxRestarts {
@@ -414,13 +416,30 @@ func clientConfig(user string, auth ssh.AuthMethod) *ssh.ClientConfig {
 	return &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{auth}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: time.Minute}
 }
 
+// connect logs in, or fails when a machine takes the connection and says nothing.
+func connect(address string, config *ssh.ClientConfig) (*ssh.Client, error) {
+	conn, err := net.DialTimeout("tcp", address, config.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute))
+	c, channels, requests, err := ssh.NewClientConn(conn, address, config)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return ssh.NewClient(c, channels, requests), nil
+}
+
 // dial logs in by key.
 func dial(ctx context.Context, t *testing.T, m *Machine, user string, key ssh.Signer) *ssh.Client {
 	t.Helper()
 	for {
-		c, err := ssh.Dial("tcp", m.SSH, clientConfig(user, ssh.PublicKeys(key)))
+		c, err := connect(m.SSH, clientConfig(user, ssh.PublicKeys(key)))
 		if err == nil {
 			t.Cleanup(func() { c.Close() })
+			context.AfterFunc(ctx, func() { c.Close() }) // what waits for the machine ends then
 			return c
 		}
 		if ctx.Err() != nil || strings.Contains(err.Error(), "unable to authenticate") {
@@ -455,6 +474,7 @@ func inspect(t *testing.T, root *ssh.Client) {
 	t.Helper()
 	const end = "\x1e"
 	var script strings.Builder
+	script.WriteString("export SYSTEMD_BUS_TIMEOUT=600\n") // of 25 seconds, which a service may take to start
 	for _, c := range checks {
 		fmt.Fprintf(&script, "( %s\n) 2>&1; printf '\\036'\n", c[0])
 	}
@@ -476,7 +496,7 @@ func inspect(t *testing.T, root *ssh.Client) {
 // logIn logs in by passwords on the console.
 func logIn(ctx context.Context, t *testing.T, m *Machine) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
 	for _, user := range [][2]string{{"admin", plainPassword}, {"hashed", hashedPassword}} {
 		for _, step := range []struct{ expect, send string }{

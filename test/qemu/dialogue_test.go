@@ -36,7 +36,7 @@ func attempts(t *testing.T, fn func(a *attempt)) {
 
 // try runs fn once and returns the error of a machine that hung.
 func try(t *testing.T, fn func(a *attempt)) (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)
 	defer cancel()
 	a := &attempt{t: t, ctx: ctx}
 	defer func() {
@@ -86,7 +86,7 @@ func (a *attempt) installer(medium string, o Options) *dialogue {
 // expect waits for what matches.
 func (d *dialogue) expect(pattern string) string {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.ctx, 6*time.Minute)
+	ctx, cancel := context.WithTimeout(d.ctx, 15*time.Minute)
 	defer cancel()
 	text, err := d.Expect(ctx, regexp.MustCompile(pattern))
 	if errors.Is(err, ErrHung) {

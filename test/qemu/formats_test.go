@@ -46,7 +46,7 @@ func TestBootFormats(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			start := time.Now()
-			m, err := Boot(context.Background(), tc.disk, Options{Firmware: tc.firmware, Format: tc.format, Bus: tc.bus, Timeout: 6 * time.Minute})
+			m, err := Boot(context.Background(), tc.disk, Options{Firmware: tc.firmware, Format: tc.format, Bus: tc.bus})
 			if err != nil {
 				t.Fatal(err)
 			}

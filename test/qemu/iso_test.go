@@ -192,7 +192,7 @@ func TestBootMedium(t *testing.T) {
 		t.Run(string(c.bus)+"/"+string(c.firmware), func(t *testing.T) {
 			start := time.Now()
 			log := filepath.Join(t.TempDir(), "log")
-			o := Options{Firmware: c.firmware, Bus: c.bus, Timeout: 6 * time.Minute, LogPath: log, Expect: regexp.MustCompile(`MEDIUM-BOOT-`)}
+			o := Options{Firmware: c.firmware, Bus: c.bus, LogPath: log, Expect: regexp.MustCompile(`MEDIUM-BOOT-`)}
 			if c.bus == USB {
 				overlay := filepath.Join(t.TempDir(), "overlay.qcow2")
 				if err := command(context.Background(), "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", name, overlay); err != nil {

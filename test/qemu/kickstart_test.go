@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 const kickstartFile = `
@@ -83,5 +82,5 @@ func TestInstallKickstart(t *testing.T) {
 	if got := fileOn(t, disk, 4, "/ostree/deploy/default/var/log/ks.log"); got != "hostname: ks.example.com\n" {
 		t.Errorf("log of %%post: %q", got)
 	}
-	boots(t, disk, BIOS, 4*time.Minute)
+	boots(t, disk, BIOS)
 }

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // bootsLayout builds an image with a layout, boots it, and returns what it says
@@ -19,7 +18,6 @@ func bootsLayout(t *testing.T, layout, yaml string, o Options, args ...string) (
 	}
 	dir := built(t, layout, append([]string{"--type", "qcow2", "--qcow2-compression", "none", "--layout", name}, args...)...)
 	o.LogPath = filepath.Join(t.TempDir(), "serial.log")
-	o.Timeout = 8 * time.Minute
 	m, err := Boot(context.Background(), filepath.Join(dir, "qcow2/disk.qcow2"), o)
 	if err != nil {
 		t.Fatal(err)
@@ -35,10 +33,12 @@ func bootsLayout(t *testing.T, layout, yaml string, o Options, args ...string) (
 	return m, string(log)
 }
 
+// expect looks for what the kernel or a program says.
 func expect(t *testing.T, log string, want ...string) {
 	t.Helper()
+	said := string(lines([]byte(log)))
 	for _, w := range want {
-		if !strings.Contains(log, w) {
+		if !strings.Contains(log, w) && !strings.Contains(said, w) {
 			t.Errorf("%q is not in the log of the console", w)
 		}
 	}

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Machine is a running machine that is talked to: on its serial console, and over
-// TCP on its port 22. It writes to its disk. A reboot ends it; the disk can be
+// Machine is a running machine that is talked to: on its serial console, and, with
+// Options.SSH, over TCP on its port 22. It writes to its disk. A reboot ends it; the disk can be
 // started again.
 type Machine struct {
 	SSH string // address that leads to port 22
@@ -38,7 +38,7 @@ type Machine struct {
 // talk is how a machine is reached.
 type talk struct {
 	socket string
-	port   int
+	port   int // of this machine, that leads to port 22; 0 for none
 }
 
 func (t *talk) serial() string {
@@ -46,6 +46,9 @@ func (t *talk) serial() string {
 }
 
 func (t *talk) network() string {
+	if t.port == 0 {
+		return "user,id=net"
+	}
 	return fmt.Sprintf("user,id=net,hostfwd=tcp:127.0.0.1:%d-:22", t.port)
 }
 
@@ -61,13 +64,15 @@ func Start(ctx context.Context, disk string, o Options) (_ *Machine, err error) 
 			os.RemoveAll(m.dir)
 		}
 	}()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	m.talk = &talk{socket: filepath.Join(m.dir, "serial")}
+	if o.SSH {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		m.SSH, m.talk.port = l.Addr().String(), l.Addr().(*net.TCPAddr).Port
+		l.Close()
 	}
-	m.SSH = l.Addr().String()
-	m.talk = &talk{filepath.Join(m.dir, "serial"), l.Addr().(*net.TCPAddr).Port}
-	l.Close()
 	o.talk = m.talk
 	args, err := arguments(ctx, m.dir, disk, o)
 	if err != nil {
@@ -83,7 +88,7 @@ func Start(ctx context.Context, disk string, o Options) (_ *Machine, err error) 
 		close(m.ended)
 	}()
 	// QEMU waits for the console before it starts the processor.
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(pollInterval) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(pollInterval) {
 		if m.console, err = net.Dial("unix", m.talk.socket); err == nil {
 			break
 		}
@@ -123,23 +128,22 @@ func (m *Machine) Send(text string) error {
 	return err
 }
 
-// ErrHung is a machine that stopped in the kernel for a reason of QEMU, which is no
-// word on the disk when it happens once.
+// ErrHung is a machine that stopped in the kernel for a reason of QEMU, or never
+// started, which is no word on the disk when it happens once.
 var ErrHung = errHung
 
-// Expect waits until the console says what matches, after what the last call saw,
-// and returns that.
+// Expect waits until a program says on the console what matches, after what the last
+// call saw, and returns that. What the kernel says is left out.
 func (m *Machine) Expect(ctx context.Context, re *regexp.Regexp) (string, error) {
 	size, grown := 0, time.Now()
 	for {
 		m.mu.Lock()
 		log := m.log
-		at := re.FindIndex(log[m.pos:])
-		if at != nil {
-			text := string(log[m.pos+at[0] : m.pos+at[1]])
-			m.pos += at[1]
+		said := spoken(log[m.pos:])
+		if at := re.FindIndex(said.text); at != nil {
+			m.pos += said.logged(at[1])
 			m.mu.Unlock()
-			return text, nil
+			return string(said.text[at[0]:at[1]]), nil
 		}
 		m.mu.Unlock()
 		switch {
@@ -149,6 +153,10 @@ func (m *Machine) Expect(ctx context.Context, re *regexp.Regexp) (string, error)
 			return "", fmt.Errorf("%w\n%s", errHung, tail(log))
 		}
 		if m.over() {
+			// Between the choice of the port and QEMU's start somebody else took it.
+			if bytes.Contains(m.messages.Bytes(), []byte("Could not set up host forwarding rule")) {
+				return "", fmt.Errorf("%w: %s", errHung, strings.TrimSpace(m.messages.String()))
+			}
 			return "", fmt.Errorf("the machine stopped before %s: %s\n%s", re, strings.TrimSpace(m.messages.String()), tail(log))
 		}
 		select {

@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"bytes"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -27,26 +26,25 @@ type Marker struct {
 	Restarts    int           // machines that hung before this one
 }
 
-// markerLine matches the line of the sample image and of the other fixtures.
-var markerLine = regexp.MustCompile(`(?m)^(?:SAMPLE|FIXTURE)-BOOT-OK (\S+) (\S+) (\S+) (.*)$`)
+// markerLine matches the line of the sample image and of the other fixtures. A login
+// prompt does not end its line, and may be what comes before.
+var markerLine = regexp.MustCompile(`(?m)^(?:\S+ login: )?((?:SAMPLE|FIXTURE)-BOOT-OK (\S+) (\S+) (\S+) (.*))$`)
 
-var noteLine = regexp.MustCompile(`(?m)^(?:SAMPLE|FIXTURE)-NOTE (.*)$`)
+var noteLine = regexp.MustCompile(`(?m)^(?:\S+ login: )?(?:SAMPLE|FIXTURE)-NOTE (.*)$`)
 
 // FindMarker returns the first marker of a serial log. ok is false while there
 // is none.
 func FindMarker(log []byte) (m Marker, ok bool, err error) {
-	log = bytes.ReplaceAll(log, []byte{'\r'}, nil)
-	// A line is only complete with its end.
-	log = log[:bytes.LastIndexByte(log, '\n')+1]
+	log = lines(log)
 	found := markerLine.FindSubmatch(log)
 	if found == nil {
 		return m, false, nil
 	}
-	m = Marker{Line: string(found[0]), Kernel: string(found[1]), Root: string(found[2]), Deployment: string(found[3])}
+	m = Marker{Line: string(found[1]), Kernel: string(found[2]), Root: string(found[3]), Deployment: string(found[4])}
 	for _, n := range noteLine.FindAllSubmatch(log, -1) {
 		m.Notes = append(m.Notes, string(n[1]))
 	}
-	for _, field := range strings.Fields(string(found[4])) {
+	for _, field := range strings.Fields(string(found[5])) {
 		if err := m.set(field); err != nil {
 			return m, true, fmt.Errorf("marker %q: %w", m.Line, err)
 		}

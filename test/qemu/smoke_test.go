@@ -40,10 +40,10 @@ func built(t *testing.T, layout string, args ...string) string {
 }
 
 // boots boots a disk and judges what it says of itself.
-func boots(t *testing.T, disk string, f Firmware, timeout time.Duration) Marker {
+func boots(t *testing.T, disk string, f Firmware) Marker {
 	t.Helper()
 	start := time.Now()
-	m, err := Boot(context.Background(), disk, Options{Firmware: f, Timeout: timeout})
+	m, err := Boot(context.Background(), disk, Options{Firmware: f})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func testFormats(t *testing.T, layout string) {
 	for _, disk := range []string{"image/disk.raw", "qcow2/disk.qcow2"} {
 		for _, f := range []Firmware{BIOS, UEFI, SecureBoot} {
 			t.Run(filepath.Base(disk)+"/"+string(f), func(t *testing.T) {
-				boots(t, filepath.Join(dir, disk), f, 4*time.Minute)
+				boots(t, filepath.Join(dir, disk), f)
 			})
 		}
 	}
@@ -87,7 +87,7 @@ func TestBootFull(t *testing.T) {
 		t.Skip("the fixtures are not part of this checkout; IMGBUILD_FIXTURES names their directory")
 	}
 	disks := built(t, filepath.Join(dir, "full"), "--type", "qcow2", "--qcow2-compression", "zstd")
-	boots(t, filepath.Join(disks, "qcow2/disk.qcow2"), UEFI, 8*time.Minute)
+	boots(t, filepath.Join(disks, "qcow2/disk.qcow2"), UEFI)
 }
 
 // labelledConfig writes to places that a policy has labels of their own for.
@@ -140,7 +140,7 @@ func testSELinux(t *testing.T, layout string) {
 		dir := built(t, layout, args...)
 		for _, f := range tc.firmware {
 			t.Run(strings.Join([]string{tc.rootFS, tc.mode, string(f)}, "/"), func(t *testing.T) {
-				m := boots(t, filepath.Join(dir, "qcow2/disk.qcow2"), f, 6*time.Minute)
+				m := boots(t, filepath.Join(dir, "qcow2/disk.qcow2"), f)
 				if m.SELinux != tc.mode || m.Mislabeled != 0 {
 					t.Errorf("SELinux is %s, want %s; %d paths have a wrong label:\n%s", m.SELinux, tc.mode, m.Mislabeled, strings.Join(m.Notes, "\n"))
 				}

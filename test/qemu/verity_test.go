@@ -149,7 +149,7 @@ func cpio(name string, data []byte) []byte {
 func TestBootVerity(t *testing.T) {
 	dir := built(t, verityImage(t), "--type", "raw", "--size", "min")
 	disk := filepath.Join(dir, "image/disk.raw")
-	m := boots(t, disk, BIOS, 15*time.Minute)
+	m := boots(t, disk, BIOS)
 	objects := 0
 	for _, note := range m.Notes {
 		fmt.Sscanf(note, "verity: equal %d", &objects)
