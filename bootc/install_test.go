@@ -147,10 +147,16 @@ func TestHostileTOML(t *testing.T) {
 	for _, unit := range []string{"[", "{a=", "a.", "[a.a.a.a.a.a.a.a]\n", "[[a]]\n", "[[a.b.c]]\n", "a=1\n", "\"", "'''", "\\", "a=[1,", "a={b={c=1},d=[[[[", "é", "\x00"} {
 		for _, prefix := range []string{"", "a=", "a=[", "[install]\n"} {
 			text := prefix + strings.Repeat(unit, maxConfig/len(unit))
-			start := time.Now()
-			_, err := parseTOML("p", text[:min(len(text), maxConfig)])
-			if d := time.Since(start); d > 2*time.Second {
-				t.Errorf("%q %q: %v, %v", prefix, unit, d, err)
+			var took time.Duration
+			for range 5 { // a machine may have other work for seconds
+				start := time.Now()
+				_, _ = parseTOML("p", text[:min(len(text), maxConfig)])
+				if took = time.Since(start); took <= 2*time.Second {
+					break
+				}
+			}
+			if took > 2*time.Second {
+				t.Errorf("%q %q: %v every time", prefix, unit, took)
 			}
 		}
 	}

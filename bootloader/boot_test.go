@@ -98,7 +98,8 @@ func biosDisk(t *testing.T, install func(*Request) *Result) string {
 }
 
 // boot starts a disk under SeaBIOS and returns what it prints up to the line
-// that contains want, which it must do within a minute.
+// that contains want, which it must do within five minutes: beside other emulated
+// machines it is slow.
 func boot(t *testing.T, disk, want string) string {
 	t.Helper()
 	c := exec.Command(tool(t, "qemu-system-x86_64", "qemu-system-x86"),
@@ -112,7 +113,7 @@ func boot(t *testing.T, disk, want string) string {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(time.Minute, func() { c.Process.Kill() })
+	timer := time.AfterFunc(5*time.Minute, func() { c.Process.Kill() })
 	defer c.Wait()
 	defer c.Process.Kill()
 	defer timer.Stop()

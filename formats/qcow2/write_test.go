@@ -374,7 +374,7 @@ func TestWriteCancelled(t *testing.T) {
 		if err := Write(ctx, img, f, opt); err != context.Canceled {
 			t.Errorf("%v: %v", opt.Compression, err)
 		}
-		if d := time.Since(stopped); d > time.Second || calls != 3 {
+		if d := time.Since(stopped); d > 30*time.Second || calls != 3 { // all of it would take hours
 			t.Errorf("%v: stopped after %v and %d batches", opt.Compression, d, calls)
 		}
 		var p [4]byte
@@ -433,7 +433,7 @@ func FuzzWrite(f *testing.F) {
 		rng := rand.New(rand.NewPCG(1, 5))
 		var extents []disk.Extent
 		pos := int64(0)
-		for ; len(in) >= 2 && len(extents) < 300; in = in[2:] {
+		for ; len(in) >= 2 && len(extents) < 300 && pos < 64<<20; in = in[2:] {
 			if in[0]%8 == 0 {
 				pos += int64(in[1]) * clusterSize / 16
 				continue

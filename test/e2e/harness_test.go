@@ -76,7 +76,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 // run runs the command to its end.
 func run(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

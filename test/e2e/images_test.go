@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -57,12 +58,6 @@ func debianRegistry(t *testing.T) (host, certs string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host = listener.Addr().String()
-	listener.Close()
 	certs = filepath.Join(dir, "certs")
 	write := func(name string, raw []byte) string {
 		path := filepath.Join(dir, name)
@@ -75,36 +70,75 @@ func debianRegistry(t *testing.T) (host, certs string) {
 		return path
 	}
 	ca := write("certs/ca.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	config := write("config.yml", []byte(fmt.Sprintf(`version: 0.1
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := x509.NewCertPool()
+	ours.AddCert(cert)
+	files := []any{filepath.Join(dir, "data"), "", ca,
+		write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})),
+		write("htpasswd", []byte(user+":"+string(hash)+"\n"))}
+	// It takes a port that is named. Another program may have taken that by then.
+	for try := 0; ; try++ {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		host = listener.Addr().String()
+		listener.Close()
+		files[1] = host
+		out, ok := serveRegistry(t, program, host, write("config.yml", fmt.Appendf(nil, `version: 0.1
 log: {level: error, accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: %s}}
 http: {addr: %q, tls: {certificate: %s, key: %s}}
 auth: {htpasswd: {realm: test, path: %s}}
-`, filepath.Join(dir, "data"), host, ca,
-		write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})),
-		write("htpasswd", []byte(user+":"+string(hash)+"\n")))))
+`, files...)), ours)
+		if ok {
+			return host, certs
+		}
+		if try == 5 {
+			t.Fatalf("docker-registry does not answer:\n%s", out)
+		}
+	}
+}
+
+// serveRegistry starts a registry, which runs until the test ends, and waits until
+// it answers at host with one of its certificates. Where it ends before, or never
+// answers, it returns what it said.
+func serveRegistry(t *testing.T, program, host, config string, certs *x509.CertPool) (out string, ok bool) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, program, "serve", config)
 	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
 		_ = cmd.Wait()
-	})
-	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		conn, err := net.Dial("tcp", host)
-		if err == nil {
+	}()
+	stop := func() {
+		cancel()
+		<-ended
+	}
+	for start := time.Now(); time.Since(start) < 3*time.Minute; {
+		if conn, err := tls.Dial("tcp", host, &tls.Config{RootCAs: certs}); err == nil {
 			conn.Close()
-			return host, certs
+			t.Cleanup(stop)
+			return "", true
 		}
-		if time.Since(start) > time.Minute {
-			t.Fatalf("docker-registry does not answer: %v\n%s", err, out.String())
+		select {
+		case <-ended:
+			return said.String(), false
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
+	stop()
+	return said.String(), false
 }
 
 // skopeo runs the tool as this user, who needs no user namespace for that.

@@ -165,6 +165,13 @@ func (r *Reader) complete(b block, h *Header, records *pax, longName, longLink s
 	}
 	switch flag {
 	case flagV7File, flagContig, flagSparse, byte(TypeFile):
+		if flag == flagV7File && strings.HasSuffix(h.Name, "/") {
+			// A directory before there was a type for it, and as every directory
+			// without content, whatever its size. So it is for archive/tar, which
+			// all container engines read layers with.
+			h.Type, h.Size = TypeDir, 0
+			break
+		}
 		h.Type = TypeFile
 		h.Stored = h.Size
 	case byte(TypeHard):

@@ -251,6 +251,8 @@ func TestHandMade(t *testing.T) {
 	}
 	for name, blocks := range map[string][][]byte{
 		"v7 directory by slash":  {raw("dir/", 0, 0, v7)},
+		"... of a size":          {raw("dir/", 0, 5, v7), raw("dir/file", 0, 3, v7), padded("abc")},
+		"... cut off":            {raw("dir/", 0, 5, gnu)},
 		"v7 file":                {raw("file", 0, 3, v7), padded("abc")},
 		"contiguous file":        {raw("file", '7', 3), padded("abc")},
 		"ustar prefix":           {raw("name", '0', 0, field{345, "the/prefix"})},
