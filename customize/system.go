@@ -166,6 +166,11 @@ func (s *System) parent(real string) (dir *tree.Inode, name string, err error) {
 	}
 	dir = s.root
 	names := strings.Split(real[1:], "/")
+	for k, n := range names {
+		if !tree.ValidName(n) { // from a setting of the image
+			return nil, "", fmt.Errorf("%q: no file can have this name", "/"+path.Join(names[:k+1]...))
+		}
+	}
 	for k, n := range names[:len(names)-1] {
 		next := dir.Child(n)
 		if next == nil {

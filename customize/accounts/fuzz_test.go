@@ -66,6 +66,7 @@ func FuzzSettings(f *testing.F) {
 	f.Add("UID_MIN 0x10\nUID_MAX 010\nHOME_MODE \"0700\"\nUMASK -1\nSUB_UID_COUNT 0\nSUB_UID_DETERMINISTIC yes\n", "GROUP=\nEXPIRE=2030-01-01\nINACTIVE=x\nHOME=\n", "passwd: [[", "u a 1:b\ng\n\"", "")
 	f.Add("UID_MIN 4294967295\nUID_MAX 4294967295\nGID_MAX 4294967295\n", "SKEL=/var\nUSRSKEL=/\nSHELL=a:b\n", "", "u! x - \"\\\\\"\n", "+\n-\n")
 	f.Add("", "SHELL=a:b\nHOME=var/home\n", seed["etc/nsswitch.conf"], "g libvirt -\nu db - \"a:b\" / -\n", "wheel:x:1:a\n")
+	f.Add("", "HOME=/var/h\x00\n", seed["etc/nsswitch.conf"], "", "")
 	f.Fuzz(func(t *testing.T, defs, useradd, nss, sysusers, groups string) {
 		sys := system(t, map[string]string{
 			"etc/login.defs": defs, "etc/default/useradd": useradd, "etc/nsswitch.conf": nss, "usr/lib/sysusers.d/a.conf": sysusers, "usr/lib/group": groups,

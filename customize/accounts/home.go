@@ -75,6 +75,8 @@ func (s *state) writable(p string) error {
 	for at := real; at != "/"; at = path.Dir(at) {
 		if i := s.sys.Lookup(at); i != nil && !i.IsDir() {
 			return fmt.Errorf("%s is not a directory", at)
+		} else if i == nil && !tree.ValidName(path.Base(at)) {
+			return fmt.Errorf("%q: no file can have this name", at)
 		}
 	}
 	return nil
