@@ -171,6 +171,13 @@ func TestSkopeoSimpleSigning(t *testing.T) {
 		return out
 	}
 	defer func() { _ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run() }()
+	// GnuPG waits five seconds for its agent to start, which on a busy machine is not
+	// always enough.
+	for range 20 {
+		if exec.Command("gpgconf", "--homedir", home, "--launch", "gpg-agent").Run() == nil {
+			break
+		}
+	}
 	for _, who := range []string{"signer@example.com", "other@example.com"} {
 		gpg("--passphrase", "", "--quick-generate-key", who, "rsa2048", "sign", "never")
 	}

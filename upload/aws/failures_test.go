@@ -131,7 +131,7 @@ func TestFailures(t *testing.T) {
 			f.Break(moto.Fault{Action: "ebs:PutSnapshotBlock", Cut: true})
 		}, []string{"of snap-", "the connection was cut (after 3 attempts)", "check the network"}, false},
 		{"no answer", func(t *testing.T, f *moto.Front, o *Options) {
-			o.tuning.answerTime = 3 * time.Second
+			o.tuning.answerTime = 5 * time.Second
 			f.Break(moto.Fault{Action: "ebs:PutSnapshotBlock", Delay: time.Minute})
 		}, []string{"timeout awaiting response headers (after 3 attempts)", "check the network"}, false},
 		{"snapshot whose start is never heard of", func(t *testing.T, f *moto.Front, o *Options) {
@@ -278,7 +278,7 @@ func TestRetries(t *testing.T) {
 	f := newFront(t)
 	f.Polls = 1
 	opt := options(f)
-	opt.tuning.answerTime = 3 * time.Second
+	opt.tuning.answerTime = 10 * time.Second
 	opt.CopyTo, opt.Share = []string{"us-east-1"}, []string{"210987654321"}
 	for _, fault := range []moto.Fault{
 		{Action: "ebs:PutSnapshotBlock", Times: 20, Code: "RequestThrottledException", Status: 400, Text: "Rate exceeded"},
