@@ -19,6 +19,8 @@ import (
 // them, and whichever answers first is heard.
 type consoles struct {
 	lines chan typed
+	// patience is how long a terminal may take for what is written to it.
+	patience time.Duration
 
 	mu   sync.Mutex
 	list []*terminal
@@ -36,7 +38,7 @@ type typed struct {
 type terminal struct {
 	path string
 	f    *os.File
-	dead bool
+	dead bool // it did not take what was written to it
 }
 
 // terminalNames lists the terminals that there may be: those of the kernel's
@@ -58,7 +60,7 @@ func terminalNames() (kernel, usual []string) {
 
 // openConsoles opens all terminals that answer.
 func openConsoles() *consoles {
-	c := &consoles{lines: make(chan typed)}
+	c := &consoles{lines: make(chan typed), patience: writeTime}
 	done := map[string]bool{}
 	kernel, usual := terminalNames()
 	for i, name := range append(kernel, usual...) {
@@ -144,9 +146,13 @@ func (t *terminal) setUp(serial bool) {
 	})
 }
 
-// writeTime is how long a terminal may take for what is written to it: nobody may be
-// at the other end.
-const writeTime = 5 * time.Second
+// How long a terminal may take for what is written to it: nobody may be at the other
+// end. A full screen takes a line of 9600 bits per second some seconds. One that did
+// not take something is not waited for again before it takes something else.
+const (
+	writeTime = 30 * time.Second
+	tryTime   = 10 * time.Millisecond
+)
 
 // Write writes to all terminals. It never fails: the installation goes on where
 // nobody looks.
@@ -154,13 +160,13 @@ func (c *consoles) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range c.list {
+		wait := c.patience
 		if t.dead {
-			continue
+			wait = tryTime
 		}
-		_ = t.f.SetWriteDeadline(time.Now().Add(writeTime))
-		if _, err := t.f.Write(p); err != nil {
-			t.dead = true
-		}
+		_ = t.f.SetWriteDeadline(time.Now().Add(wait))
+		_, err := t.f.Write(p)
+		t.dead = err != nil
 	}
 	return len(p), nil
 }

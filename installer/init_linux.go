@@ -161,8 +161,9 @@ type machine struct {
 	console *consoles
 	host    blockdev.Host
 	modules *loader
-	device  string // the medium's, by the kernel's name; "" for the initramfs
-	disk    string // that the device is on
+	device  string        // the medium's, by the kernel's name; "" for the initramfs
+	disk    string        // that the device is on
+	quiet   time.Duration // without a new device, after which all are there
 }
 
 // prepare loads modules until the medium is there, and reads what is on it.
@@ -170,10 +171,13 @@ func (m *machine) prepare(ctx context.Context, in *Installer, args map[string]st
 	if err := m.loadIndex(); err != nil {
 		return err
 	}
+	begun := time.Now()
 	m.modules.always(ctx)
 	if err := m.findMedium(ctx); err != nil {
 		return err
 	}
+	// Where the medium took long, disks do so as well.
+	m.quiet = min(max(quietTime, time.Since(begun)/4), settleTime/2)
 	m.settle(ctx)
 	if _, err := os.Stat("/sys/firmware/efi/efivars"); err == nil {
 		if err := unix.Mount("efivarfs", "/sys/firmware/efi/efivars", "efivarfs", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, ""); err != nil && !errors.Is(err, unix.EBUSY) {
@@ -230,7 +234,7 @@ func loadModule(path string) error {
 
 // Times of waiting for devices. USB sticks take up to ten seconds to be there.
 const (
-	mediumTime = 90 * time.Second
+	mediumTime = 90 * time.Second // after the last new device: to load modules takes its time
 	pollTime   = 200 * time.Millisecond
 	quietTime  = 2 * time.Second
 	settleTime = 20 * time.Second
@@ -256,7 +260,9 @@ func (m *machine) findMedium(ctx context.Context) error {
 	end := time.Now().Add(mediumTime)
 	tried := map[string]bool{}
 	for time.Now().Before(end) {
-		m.modules.coldplug(ctx)
+		if m.modules.coldplug(ctx) > 0 {
+			end = time.Now().Add(mediumTime)
+		}
 		for _, name := range mediumCandidates() {
 			if tried[name] {
 				continue
@@ -356,7 +362,7 @@ func check(dir, want string) error {
 // settle waits for the disks that come slowly.
 func (m *machine) settle(ctx context.Context) {
 	quiet := time.Now()
-	for end := time.Now().Add(settleTime); time.Now().Before(end) && time.Since(quiet) < quietTime; time.Sleep(pollTime) {
+	for end := time.Now().Add(settleTime); time.Now().Before(end) && time.Since(quiet) < m.quiet; time.Sleep(pollTime) {
 		if m.modules.coldplug(ctx) > 0 {
 			quiet = time.Now()
 		}

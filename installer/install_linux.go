@@ -12,7 +12,7 @@ import (
 )
 
 // nodeTime is how long the kernel may take to make the nodes of new partitions.
-const nodeTime = 10 * time.Second
+const nodeTime = 30 * time.Second
 
 // Install implements Machine: the scripts of a kickstart run before and after.
 func (m *machine) Install(ctx context.Context, job *Job, p pipeline.Progress) error {

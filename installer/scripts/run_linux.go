@@ -15,11 +15,15 @@ import (
 	"imgbuild/kickstart"
 )
 
-// How long a script that is to end gets, and what it printed gets to arrive.
+// How long a script that is to end gets, and what those that it started print after
+// its end.
 const (
 	grace = 5 * time.Second
 	drain = 2 * time.Second
 )
+
+// pipeSize is what a pipe of Linux holds, in bytes, of pipe(7).
+const pipeSize = 64 << 10
 
 // environment is what scripts find; there is nothing of the installer in it.
 var environment = []string{
@@ -124,17 +128,17 @@ func start(ctx context.Context, s *kickstart.Script, root string, out io.Writer)
 	if err != nil {
 		return fmt.Errorf("interpreter %s: %w", args[0], errors.Unwrap(err))
 	}
-	printed := make(chan struct{})
-	go func() {
-		defer close(printed)
-		_, _ = io.Copy(out, r)
-	}()
-	return wait(ctx, p, printed, r)
+	return wait(ctx, p, out, r)
 }
 
-// wait waits for the end of a process; a service that it left behind is not waited
-// for.
-func wait(ctx context.Context, p *os.Process, printed chan struct{}, r *os.File) error {
+// wait waits for the end of a process and copies what it prints; a service that it
+// left behind is not waited for.
+func wait(ctx context.Context, p *os.Process, out io.Writer, r *os.File) error {
+	over, printed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(printed)
+		copyOutput(out, r, over)
+	}()
 	type end struct {
 		state *os.ProcessState
 		err   error
@@ -156,12 +160,9 @@ func wait(ctx context.Context, p *os.Process, printed chan struct{}, r *os.File)
 			e = <-ended
 		}
 	}
-	select {
-	case <-printed:
-	case <-time.After(drain):
-		_ = r.SetReadDeadline(time.Unix(1, 0))
-		<-printed
-	}
+	close(over)
+	stopReading(r)
+	<-printed
 	switch {
 	case e.err != nil:
 		return e.err
@@ -171,6 +172,39 @@ func wait(ctx context.Context, p *os.Process, printed chan struct{}, r *os.File)
 	return nil
 }
 
+// copyOutput copies what comes from a pipe until nobody has it open for writing, or,
+// once the script is over, nothing came for as long as drain. However slow the console
+// is, all that the script printed is copied: it is in the pipe by then. Of a service
+// that prints without a pause no more than that is.
+func copyOutput(out io.Writer, r *os.File, over <-chan struct{}) {
+	buf := make([]byte, 32<<10)
+	for left, quiet := pipeSize, 0; left > 0 && quiet < 2; {
+		var ended *time.Timer // once the script is
+		select {
+		case <-over:
+			_ = r.SetReadDeadline(time.Time{})
+			ended = time.AfterFunc(drain/2, func() { stopReading(r) })
+		default:
+		}
+		n, err := r.Read(buf)
+		if ended != nil {
+			ended.Stop()
+		}
+		_, _ = out.Write(buf[:n])
+		switch {
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			return
+		case ended != nil && err != nil:
+			quiet++
+		case ended != nil:
+			left, quiet = left-n, 0
+		}
+	}
+}
+
+// stopReading ends a read of r that waits.
+func stopReading(r *os.File) { _ = r.SetReadDeadline(time.Unix(1, 0)) }
+
 // place writes the script where its interpreter finds it, and returns its path below
 // root.
 func place(s *kickstart.Script, root string) (string, error) {
@@ -178,14 +212,15 @@ func place(s *kickstart.Script, root string) (string, error) {
 		if i, err := os.Stat(filepath.Join(root, dir)); err != nil || !i.IsDir() {
 			continue
 		}
-		name := fmt.Sprintf("%s/ks-script-%d", dir, s.Line)
-		_ = os.Remove(filepath.Join(root, name))
-		f, err := os.OpenFile(filepath.Join(root, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o700)
+		f, err := os.CreateTemp(filepath.Join(root, dir), fmt.Sprintf("ks-script-%d-*", s.Line))
 		if err != nil {
 			continue
 		}
 		_, err = f.WriteString(s.Body)
-		return name, errors.Join(err, f.Close())
+		if err = errors.Join(err, f.Chmod(0o700), f.Close()); err != nil {
+			os.Remove(f.Name())
+		}
+		return dir + "/" + filepath.Base(f.Name()), err
 	}
 	return "", errors.New("there is neither /run nor /tmp for the script")
 }
