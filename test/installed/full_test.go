@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"imgbuild/test/fstest"
 )
 
 // A host disk that fills up, in the output or in the cache, stops the build
@@ -37,7 +39,7 @@ func TestDiskFull(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			large, small := workDir(t), t.TempDir()
 			run(t, "mount", "-t", "tmpfs", "-o", "mode=777,size="+tc.size, "tmpfs", small)
-			defer run(t, "umount", small)
+			defer fstest.Unmount(t, small)
 			if err := os.Chmod(filepath.Dir(small), 0o755); err != nil {
 				t.Fatal(err)
 			}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"imgbuild/test/fstest"
 )
 
 // nobody is the user that imgbuild runs as.
@@ -124,14 +126,19 @@ func mount(t *testing.T, disk string, root, boot int, options string) *mounted {
 	return m
 }
 
+// mountpoint tells whether something is mounted at a directory.
+func mountpoint(dir string) bool { return exec.Command("mountpoint", "-q", dir).Run() == nil }
+
 func (m *mounted) unmount(t *testing.T) {
 	if m.done {
 		return
 	}
 	m.done = true
-	_ = exec.Command("umount", filepath.Join(m.root, "boot")).Run()
-	if out, err := exec.Command("umount", m.root).CombinedOutput(); err != nil {
-		t.Errorf("umount: %v %s", err, out)
+	if boot := filepath.Join(m.root, "boot"); mountpoint(boot) {
+		fstest.Unmount(t, boot)
+	}
+	if mountpoint(m.root) {
+		fstest.Unmount(t, m.root)
 	}
 	for _, loop := range m.loops {
 		_ = exec.Command("losetup", "--detach", loop).Run()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"imgbuild/test/fstest"
 	"imgbuild/test/image"
 )
 
@@ -33,7 +34,7 @@ func TestLiveLabels(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, "mount", "-t", "squashfs", "-o", "loop,ro", squash, at)
-	defer run(t, "umount", at)
+	defer fstest.Unmount(t, at)
 	for name, want := range map[string]string{
 		"":                "system_u:object_r:root_t:s0",
 		"etc":             "system_u:object_r:etc_t:s0",

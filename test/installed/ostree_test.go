@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"imgbuild/test/fstest"
 )
 
 // images are the images that disks are tested of: the sample, and the tiny
@@ -92,7 +94,7 @@ func checkMountedComposefs(t *testing.T, image string) {
 	t.Helper()
 	dir := t.TempDir()
 	run(t, "mount", "-t", "erofs", "-o", "ro,loop", image, dir)
-	defer run(t, "umount", dir)
+	defer fstest.Unmount(t, dir)
 	list := func(dir string) string {
 		// /etc is changed in the deployment; directories have sizes of their own
 		// kind; the devices in the root of the image hide the object directories.

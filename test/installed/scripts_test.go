@@ -177,19 +177,29 @@ func TestKickstartScriptsFail(t *testing.T) {
 	needRoot(t)
 	target := scriptDisk(t, path(t, "IMGBUILD_SAMPLE", "../../.cache/sample"))
 	dir := t.TempDir()
-	o := scripts.Options{Dir: dir}
+	var out bytes.Buffer
+	o := scripts.Options{Output: &out, Dir: dir}
 	for text, want := range map[string]string{
-		"%post --erroronfail\nexit 5\n%end\n":                               "%post in line 1 of the kickstart: exit status 5",
-		"\n%post --erroronfail --interpreter=/bin/none\nexit 5\n%end\n":     "%post in line 2 of the kickstart: interpreter /bin/none: no such file or directory",
-		"%post --erroronfail\nkill -9 $$\n%end\n":                           "%post in line 1 of the kickstart: signal: killed",
-		"%post --erroronfail --log=/usr/x\ntrue\n%end\n":                    "%post in line 1 of the kickstart: --log: open",
-		"%post --erroronfail\nsleep 1000 & exit 0\n%end\n%post\ntrue\n%end": "",
+		"%post --erroronfail\nexit 5\n%end\n":                                             "%post in line 1 of the kickstart: exit status 5",
+		"\n%post --erroronfail --interpreter=/bin/none\nexit 5\n%end\n":                   "%post in line 2 of the kickstart: interpreter /bin/none: no such file or directory",
+		"%post --erroronfail\nkill -9 $$\n%end\n":                                         "%post in line 1 of the kickstart: signal: killed",
+		"%post --erroronfail --log=/usr/x\ntrue\n%end\n":                                  "%post in line 1 of the kickstart: --log: open",
+		"%post --erroronfail\nsleep 1000 & echo left $!; exit 0\n%end\n%post\ntrue\n%end": "",
 	} {
 		err := scripts.RunPost(t.Context(), parseKickstart(t, text), target, o)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
 			t.Errorf("%q: %v", text, err)
 		}
 		noMounts(t, dir)
+	}
+	// What was left behind keeps the file system, and so the disk.
+	var left int
+	if _, rest, ok := strings.Cut(out.String(), "left "); !ok {
+		t.Errorf("nothing was left behind:\n%s", out.String())
+	} else if _, err := fmt.Sscan(rest, &left); err != nil {
+		t.Error(err)
+	} else if err := syscall.Kill(left, syscall.SIGKILL); err != nil {
+		t.Errorf("what was left behind: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"imgbuild/disk"
+	"imgbuild/test/fstest"
 )
 
 // needRoot fails the test when it cannot mount.
@@ -68,6 +69,6 @@ func mounted(t testing.TB, fsType, options, device string, fn func(dir string)) 
 	t.Helper()
 	dir := t.TempDir()
 	run(t, "mount", "-t", fsType, "-o", options, device, dir)
-	defer run(t, "umount", dir)
+	defer fstest.Unmount(t, dir)
 	fn(dir)
 }
