@@ -321,7 +321,7 @@ func FuzzRecord(f *testing.F) {
 			}
 		}
 		_, _ = ParsePublicKey(b)
-		if len(b) < 1000 && !bytes.Contains(b, []byte("params")) {
+		if len(b) < 1000 && !bytes.Contains(bytes.ToLower(b), []byte("params")) { // as JSON takes names
 			_, _ = decrypt(b, nil)
 		}
 	})
