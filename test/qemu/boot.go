@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	defaultTimeout = 10 * time.Minute // without KVM, beside other tests; half a minute on an idle machine
+	defaultTimeout = 15 * time.Minute // without KVM, beside other tests; half a minute on an idle machine
 	defaultMemory  = 1536             // MiB
 	pollInterval   = 200 * time.Millisecond
 	tailLines      = 40
@@ -46,7 +46,7 @@ type Options struct {
 	Disks    []string       // raw or qcow2 images of further disks, which are written to
 	Targets  []Attached     // further disks, on buses of their own
 	Memory   int            // MiB, default 1536
-	Timeout  time.Duration  // default: 10 minutes
+	Timeout  time.Duration  // default: 15 minutes
 	LogPath  string         // of the serial console; default: kept only while booting
 	Netboot  string         // URL of a script that iPXE in the network card starts by a BIOS, before the boot medium
 	SSH      bool           // of a Machine: a way to its port 22

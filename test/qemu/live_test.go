@@ -21,7 +21,7 @@ func TestLive(t *testing.T) {
 	}
 	iso := built(t, live, "--type", "live-iso", "--karg", "console=ttyS0", "--karg", image.LiveArg, "--karg-delete", "quiet") + "/bootiso/install.iso"
 	start := time.Now()
-	m, err := Boot(context.Background(), iso, Options{Firmware: UEFI, Timeout: 15 * time.Minute})
+	m, err := Boot(context.Background(), iso, Options{Firmware: UEFI})
 	if err != nil {
 		t.Fatal(err)
 	}
