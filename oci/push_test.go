@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"imgbuild/fault"
+	"imgbuild/test/timing"
 )
 
 // toPush returns an image in the form that Push takes, and its manifest.
@@ -146,7 +147,7 @@ func TestPushFails(t *testing.T) {
 			done := int64(0)
 			start := time.Now()
 			err := Push(t.Context(), mustParse(t, s.host+"/org/vm"), img, opt, func(n int64) { done += n })
-			if took := time.Since(start); took > 2*time.Minute {
+			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("took %v", took)
 			}
 			if c.class == 0 {
@@ -190,22 +191,24 @@ func TestPushCredentials(t *testing.T) {
 func TestCancelPush(t *testing.T) {
 	s := newServer(t)
 	img, _ := toPush(t, 20<<20)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan struct{})
-	s.hostile(func(w http.ResponseWriter, r *http.Request, inner http.Handler) {
-		if r.Method == http.MethodPatch {
-			_, _ = io.CopyN(io.Discard, r.Body, 1<<20)
-			cancel()
-			<-ended
-			return
+	timing.Within(t, 2*time.Second, func() time.Duration {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		s.hostile(func(w http.ResponseWriter, r *http.Request, inner http.Handler) {
+			if r.Method == http.MethodPatch {
+				_, _ = io.CopyN(io.Discard, r.Body, 1<<20)
+				cancel()
+				<-ended
+				return
+			}
+			inner.ServeHTTP(w, r)
+		})
+		start := time.Now()
+		err := Push(ctx, mustParse(t, s.host+"/org/vm"), img, Options{}, nil)
+		close(ended)
+		if err == nil || !strings.Contains(err.Error(), "context canceled") {
+			t.Error(err)
 		}
-		inner.ServeHTTP(w, r)
+		return time.Since(start)
 	})
-	start := time.Now()
-	err := Push(ctx, mustParse(t, s.host+"/org/vm"), img, Options{}, nil)
-	close(ended)
-	if took := time.Since(start); err == nil || !strings.Contains(err.Error(), "context canceled") || took > 20*time.Second {
-		t.Errorf("%v after %v", err, took)
-	}
 }

@@ -23,7 +23,9 @@ type digest struct {
 	sum       string // hexadecimal, in small letters
 }
 
-// reManifestLine is a line of an appliance's manifest: DSP0243 2.1.1, 5.1.
+// reManifestLine is a line of an appliance's manifest: DSP0243 1.1.0, section 5.1 (OVF
+// package structure). VirtualBox and others put spaces in it; version 2 has other
+// algorithms than SHA-1.
 var reManifestLine = regexp.MustCompile(`^([A-Za-z0-9-]+) *\((.+)\) *= *([0-9A-Fa-f]+)$`)
 
 // parseManifest returns what the manifest of an appliance says of each file.

@@ -212,15 +212,16 @@ func place(s *kickstart.Script, root string) (string, error) {
 		if i, err := os.Stat(filepath.Join(root, dir)); err != nil || !i.IsDir() {
 			continue
 		}
-		f, err := os.CreateTemp(filepath.Join(root, dir), fmt.Sprintf("ks-script-%d-*", s.Line))
+		// The name is the same each time: interpreters say it in their messages, which
+		// a script's log on the installed system may have.
+		name := fmt.Sprintf("%s/ks-script-%d", dir, s.Line)
+		_ = os.Remove(filepath.Join(root, name))
+		f, err := os.OpenFile(filepath.Join(root, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o700)
 		if err != nil {
 			continue
 		}
 		_, err = f.WriteString(s.Body)
-		if err = errors.Join(err, f.Chmod(0o700), f.Close()); err != nil {
-			os.Remove(f.Name())
-		}
-		return dir + "/" + filepath.Base(f.Name()), err
+		return name, errors.Join(err, f.Close())
 	}
 	return "", errors.New("there is neither /run nor /tmp for the script")
 }

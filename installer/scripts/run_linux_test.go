@@ -39,14 +39,14 @@ func TestRunPre(t *testing.T) {
 	list := []kickstart.Script{
 		{Stage: kickstart.Pre, Line: 3, Interpreter: "/bin/sh -e", Body: "echo one; false; echo two", Log: filepath.Join(dir, "a/log")},
 		{Stage: kickstart.Post, Line: 4, Interpreter: "/bin/sh", Body: "echo post"},
-		{Stage: kickstart.Pre, Line: 1305, Interpreter: "/bin/sh", ErrorOnFail: true, Body: "echo three >&2; exit 9"},
+		{Stage: kickstart.Pre, Line: 1305, Interpreter: "/bin/sh", ErrorOnFail: true, Body: "echo three ${0##*/} >&2; exit 9"},
 		{Stage: kickstart.Pre, Line: 6, Interpreter: "/bin/sh", Body: "echo four"},
 	}
 	err := RunPre(t.Context(), list, Options{Output: &out})
 	if err == nil || err.Error() != "%pre in line 1305 of the kickstart: exit status 9" {
 		t.Error(err)
 	}
-	want := "running %pre of line 3\none\n%pre in line 3 of the kickstart: exit status 1\nrunning %pre of line 1305\nthree\n"
+	want := "running %pre of line 3\none\n%pre in line 3 of the kickstart: exit status 1\nrunning %pre of line 1305\nthree ks-script-1305\n"
 	if out.String() != want {
 		t.Errorf("said %q", out.String())
 	}
@@ -55,7 +55,7 @@ func TestRunPre(t *testing.T) {
 	}
 	for _, d := range []string{"/run", "/tmp"} {
 		// Those of other tests have other lines.
-		if left, _ := filepath.Glob(d + "/ks-script-1305-*"); len(left) > 0 {
+		if left, _ := filepath.Glob(d + "/ks-script-1305*"); len(left) > 0 {
 			t.Errorf("left: %v", left)
 		}
 	}

@@ -339,7 +339,7 @@ func TestInterrupt(t *testing.T) {
 	// other work, now more, now less.
 	took, starts := map[bool]time.Duration{false: r.wall, true: r.wall}, 50*time.Millisecond
 	const signals = 12
-	early := 0
+	early, late := 0, 0
 	for i, tries := 0, 0; i < signals; tries++ {
 		if tries == 8*signals {
 			t.Fatalf("only %d of %d builds were stopped", i, tries)
@@ -354,12 +354,11 @@ func TestInterrupt(t *testing.T) {
 		cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 		sig := []os.Signal{os.Interrupt, syscall.SIGTERM}[i/2%2]
 		var at time.Time
-		var before time.Duration
 		sent := make(chan struct{})
 		timer := time.AfterFunc(took[cached]*time.Duration(i)/14+starts, func() {
 			defer close(sent)
 			if cmd.Process != nil {
-				at, before = time.Now(), cpuTime(cmd.Process.Pid)
+				at = time.Now()
 				_ = cmd.Process.Signal(sig)
 			}
 		})
@@ -378,14 +377,13 @@ func TestInterrupt(t *testing.T) {
 			early++
 			starts *= 2
 		default:
-			i++
 			failed(t, what, r, 130, dir)
-		}
-		// A busy machine makes it wait longer; it must not work longer, with two
-		// cores. No machine is that busy for half a minute.
-		waited, worked := ended.Sub(at), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()-before
-		if waited > time.Second && worked > 2*time.Second || waited > 30*time.Second {
-			t.Errorf("%s: stopped after %v, %v of work", what, waited, worked)
+			// What the machine does otherwise may make it wait, but not each time.
+			if waited := ended.Sub(at); waited <= time.Second {
+				i, late = i+1, 0
+			} else if late++; late == 5 {
+				t.Fatalf("%s: stopped after %v, the fifth time too late", what, waited)
+			}
 		}
 		if left, _ := os.ReadDir(dir); len(left) > 0 {
 			t.Errorf("%s: left %v in the output", what, left)

@@ -2,13 +2,7 @@
 
 package e2e
 
-import (
-	"os"
-	"time"
-)
-
-// cpuTime is measured on Linux only.
-func cpuTime(int) time.Duration { return 0 }
+import "os"
 
 // maxRSS is measured on Linux only.
 func maxRSS(*os.ProcessState) int64 { return 0 }
