@@ -350,22 +350,24 @@ func TestHostileRegistry(t *testing.T) {
 		}, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			calls.Store(0)
 			s.hostile(c.wrap)
-			cache, err := OpenCache(t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
 			opt := Options{Arch: "amd64"}
 			if strings.HasPrefix(name, "silent") {
 				// A busy machine answers later than an idle one, but not that late.
 				opt.IdleTimeout = 2 * time.Second
 			}
-			start := time.Now()
-			_, layers, err := pulled(t, s.host+"/org/os@"+m.Digest, opt, cache)
-			if took := time.Since(start); took > time.Minute {
-				t.Errorf("took %v", took)
-			}
+			var cache *Cache
+			var layers []*Layer
+			var err error
+			timing.Within(t, 15*time.Second, func() time.Duration { // four tries of 2 s, and pauses
+				calls.Store(0)
+				if cache, err = OpenCache(t.TempDir()); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				_, layers, err = pulled(t, s.host+"/org/os@"+m.Digest, opt, cache)
+				return time.Since(start)
+			})
 			if left := files(t, cache.tempDir()); len(left) > 0 {
 				t.Errorf("left %v", left)
 			}
